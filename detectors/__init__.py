@@ -1,1 +1,1 @@
-"""x"""
+"""The arithmetic: values in, values out. No clock, no I/O, no Kafka; never imports ``driftline.streams``."""

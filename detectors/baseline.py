@@ -1,0 +1,211 @@
+"""The baseline profile: what a model version's signals looked like in training, as bins, counts and bounds.
+
+A profile holds no raw rows. Its bins are fixed once, so every window of every worker is counted over the same bins and
+counts can be added. Bin i of a numeric signal holds ``edges[i-1] <= x < edges[i]``; the first and the last are open.
+"""
+
+import hashlib
+from typing import Literal
+
+import msgspec
+import orjson
+
+from driftline.detectors.errors import OperatorError, UnknownFormat
+
+FORMAT = "driftline.baseline/1"
+N_TAILS = 10
+PREDICTION = "prediction"
+"""Name of the signal that holds the model's output."""
+
+
+class NumericSignal(msgspec.Struct, tag="numeric", frozen=True, kw_only=True):
+    """Profile of one numeric signal.
+
+    Parameters
+    ----------
+    edges
+        k ascending edges of k + 1 bins.
+    counts
+        Baseline rows per bin, k + 1 integers.
+    missing, nonfinite
+        Baseline rows without a value, and with NaN or an infinity.
+    low, high
+        Bounds outside which a single value is called impossible.
+    mean, sd
+        Of the finite values; reported, and the unit of the Wasserstein distance. Never compared with a threshold.
+    tails
+        Smallest and largest finite value and the quantiles between them and the outer edges, ascending, at the shares
+        of ``normal_scores.TAIL_SHARES``. With the edges they turn a value into the normal score that ADWIN is fed.
+    """
+
+    edges: list[float]
+    counts: list[int]
+    missing: int
+    nonfinite: int
+    low: float
+    high: float
+    mean: float
+    sd: float
+    tails: list[float]
+
+
+class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=True):
+    """Profile of one categorical signal.
+
+    Parameters
+    ----------
+    levels
+        The L levels, most frequent first; ties by name.
+    counts
+        Baseline rows per level, L integers.
+    missing
+        Baseline rows without a value.
+    unseen
+        Baseline rows of levels beyond the cap on levels; they count as the unseen level does.
+    closed
+        Whether every level was seen at least twice. By the Good-Turing estimate the chance of a new level is then 0,
+        so a single new level is worth an event; otherwise only their share in a window is judged.
+    """
+
+    levels: list[str]
+    counts: list[int]
+    missing: int
+    unseen: int = 0
+    closed: bool
+
+
+Signal = NumericSignal | CategoricalSignal
+
+
+class OutlierProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """What half-space trees made of the baseline.
+
+    Parameters
+    ----------
+    features
+        Numeric features in the trees' column order.
+    low, high, centre
+        Per feature: the range that is scaled to [0, 1], and the median that stands in for a missing value.
+    window
+        Rows per reference window.
+    leaves
+        Reference leaf masses at the baseline's end, int16 of shape (trees, 2**height), zlib, base64.
+    scored
+        Number of baseline rows that got a score.
+    tail, tail_counts
+        High baseline scores, ascending, and how many baseline scores reach each: by them a score gets its rank.
+    dispersion
+        Variance of the number of outliers per block over the binomial one, at least 1.
+    """
+
+    features: list[str]
+    low: list[float]
+    high: list[float]
+    centre: list[float]
+    window: int
+    leaves: str
+    scored: int
+    tail: list[float]
+    tail_counts: list[int]
+    dispersion: float
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model version's baseline profile, the document on topic ``baselines``.
+
+    Parameters
+    ----------
+    model, version
+        Whose baseline it is.
+    n
+        Baseline rows.
+    signals
+        Profile per signal; the prediction is the signal of that name.
+    outliers
+        Profile of the half-space trees; absent where no feature is numeric.
+    effective_from_ms
+        Windows that start at or after this are binned and judged by this baseline.
+    hash
+        First 16 hexadecimal digits of the SHA-256 of everything but ``hash`` and ``effective_from_ms``.
+    """
+
+    format: Literal["driftline.baseline/1"] = msgspec.field(default="driftline.baseline/1")
+    model: str
+    version: str
+    n: int
+    hash: str = ""
+    effective_from_ms: int = 0
+    signals: dict[str, Signal]
+    outliers: OutlierProfile | None = None
+
+    def to_json(self) -> bytes:
+        """The document, keys sorted, with ``format`` always present."""
+        document = msgspec.to_builtins(self)
+        return orjson.dumps(
+            {"format": FORMAT, "effective_from_ms": self.effective_from_ms} | document, option=orjson.OPT_SORT_KEYS
+        )
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> "Baseline":
+        """Read a document and check it whole.
+
+        Raises
+        ------
+        UnknownFormat
+            For a format that this version does not know.
+        OperatorError
+            For a document that does not fit the format; the message names the place.
+        """
+        try:
+            found = msgspec.json.decode(raw, type=_Envelope).format
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise OperatorError(f"not a baseline profile: {error}; make one with `driftline baseline build`") from error
+        if found != FORMAT:
+            raise UnknownFormat(f"baseline format {found!r} is not {FORMAT!r}; upgrade driftline or rebuild it")
+        try:
+            baseline = msgspec.json.decode(raw, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise OperatorError(f"baseline profile: {error}") from error
+        return baseline.checked()
+
+    def checked(self) -> "Baseline":
+        """This baseline, if its signals are sound and its hash is its content's."""
+        for name, signal in self.signals.items():
+            _check_signal(name, signal)
+        if self.hash != (expected := content_hash(self)):
+            raise OperatorError(
+                f"baseline {self.model}|{self.version}: hash is {self.hash!r} but the content's is {expected!r}; "
+                "rebuild it with `driftline baseline build`, and override thresholds in the plan, not here"
+            )
+        return self
+
+    def sealed(self) -> "Baseline":
+        """This baseline as it will be read back, with the hash of its content."""
+        as_read = msgspec.json.decode(self.to_json(), type=Baseline)  # 0 becomes 0.0 where the field is a float
+        return msgspec.structs.replace(as_read, hash=content_hash(as_read))
+
+
+class _Envelope(msgspec.Struct):
+    format: str
+
+
+def content_hash(baseline: Baseline) -> str:
+    """Hash of what the baseline says, whatever its hash field and its effective time are."""
+    content = msgspec.structs.replace(baseline, hash="", effective_from_ms=0)
+    return hashlib.sha256(content.to_json()).hexdigest()[:16]
+
+
+def _check_signal(name: str, signal: Signal) -> None:
+    """Refuse what would make counting impossible."""
+    if isinstance(signal, NumericSignal):
+        bins, ascending = len(signal.edges) + 1, sorted(set(signal.edges)) == signal.edges
+    else:
+        bins, ascending = len(signal.levels), len(set(signal.levels)) == len(signal.levels)
+    if len(signal.counts) != bins:
+        raise OperatorError(f"signals.{name}.counts: {len(signal.counts)} counts for {bins} bins")
+    if not ascending:
+        raise OperatorError(f"signals.{name}: edges must ascend and levels must differ")
+    if min(signal.counts, default=0) < 0:
+        raise OperatorError(f"signals.{name}.counts: negative")
+    if isinstance(signal, NumericSignal) and (sorted(signal.tails) != signal.tails or len(signal.tails) != N_TAILS):
+        raise OperatorError(f"signals.{name}.tails: must be {N_TAILS} ascending values")

@@ -1,0 +1,98 @@
+"""State of one model version in one partition: open windows and online detectors."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from driftline.detectors.arrays import I64, Mask
+from driftline.detectors.layout import LATE, OUTLIERS, SCORED, Layout, N
+from driftline.detectors.online import Online
+from driftline.detectors.partials import ChangePoint
+from driftline.detectors.watch import ModelKey
+
+
+@dataclass(slots=True)
+class OpenWindow:
+    """One window that still takes records.
+
+    Parameters
+    ----------
+    layout
+        Whose bins it counts; fixed at the window's first record.
+    vector
+        The layout's flat vector.
+    events
+        Single-record alerts so far, per kind; beyond the plan's number they are only counted.
+    changes
+        Change points so far.
+    """
+
+    layout: Layout
+    vector: I64
+    events: dict[str, int] = field(default_factory=dict)
+    changes: list[ChangePoint] = field(default_factory=list)
+
+    def add(self, cells: I64) -> None:
+        """Count records, given their cells of shape (signals, n)."""
+        self.vector += np.bincount(cells.ravel(), minlength=self.layout.size)
+        self.vector[N] += cells.shape[1]
+
+    def add_violations(self, constraints: I64, signals: I64) -> None:
+        """Count broken constraints."""
+        np.add.at(self.layout.violations(self.vector), (constraints, signals), 1)
+
+    def add_scored(self, is_outlier: Mask) -> None:
+        """Count records that the half-space trees scored, and the outliers among them."""
+        self.vector[SCORED] += is_outlier.size
+        self.vector[OUTLIERS] += np.count_nonzero(is_outlier)
+
+    def allow(self, kind: str, n: int) -> int:
+        """How many of the next n single-record events of a kind this window may still send; it remembers them."""
+        sent = self.events.get(kind, 0)
+        allowed = min(n, self.layout.plan.events_per_window - sent)
+        if allowed:
+            self.events[kind] = sent + allowed
+        return allowed
+
+    def add_late(self, n: int) -> None:
+        """Count records that came too late while this window was the newest."""
+        self.vector[LATE] += n
+
+
+@dataclass(slots=True)
+class Cell:
+    """One model version in one partition.
+
+    Parameters
+    ----------
+    key
+        Model and version.
+    next_offset
+        Records below it are in this cell already.
+    windows
+        Open windows by their start, milliseconds.
+    online
+        Online detectors; None until the first record.
+    is_dirty
+        Whether it differs from its last snapshot.
+    """
+
+    key: ModelKey
+    next_offset: int = 0
+    windows: dict[int, OpenWindow] = field(default_factory=dict)
+    online: Online | None = None
+    is_dirty: bool = True
+
+    def window(self, start_ms: int, layout: Layout) -> OpenWindow:
+        """The open window that starts there, made with that layout if there is none yet."""
+        return self.windows.setdefault(start_ms, OpenWindow(layout, layout.zero()))
+
+    def detectors(self, layout: Layout) -> Online | None:
+        """Detectors for records of a layout: fresh ones at the first record of a newer baseline.
+
+        None for records of an older baseline than the detectors have come to: they are counted, not fed.
+        """
+        current = self.online
+        if current is None or current.layout.baseline.effective_from_ms < layout.baseline.effective_from_ms:
+            self.online = current = Online.fresh(layout)
+        return current if current.layout is layout else None

@@ -1,0 +1,254 @@
+"""One window's merged counts against its baseline: what moved, by how much, and whether it can be chance."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from driftline.detectors import outliers
+from driftline.detectors.alerts import Window
+from driftline.detectors.arrays import I64
+from driftline.detectors.baseline import NumericSignal
+from driftline.detectors.distances import DISTANCES
+from driftline.detectors.layout import CONSTRAINTS, LATE, OUTLIERS, SCORED, Layout, N
+from driftline.detectors.marginal import Marginal, categorical_test, numeric_test
+from driftline.detectors.multiplicity import benjamini_hochberg, bonferroni, sidak
+from driftline.detectors.partials import ChangePoint
+from driftline.detectors.rates import two_proportion_p_value
+
+FORMAT = "driftline.window/1"
+Status = Literal["drift", "stable", "insufficient"]
+
+
+class SignalVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One signal in one window.
+
+    Parameters
+    ----------
+    counts, missing, nonfinite, unseen
+        Records per bin or level, without a value, with one that is no finite number, of a level not in the baseline.
+    p_value
+        Of the calibrated marginal test; null where it is off or the window is insufficient.
+    cause
+        Which of its component tests is the most striking.
+    drift
+        Whether this signal moved; null where that can't be said.
+    scores
+        Distances to the baseline; ks and wasserstein are null for categories.
+    """
+
+    counts: list[int]
+    missing: int
+    nonfinite: int
+    unseen: int
+    p_value: float | None = None
+    cause: str = ""
+    drift: bool | None = None
+    scores: dict[str, float | None]
+
+
+class OutlierVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Records that the half-space trees scored, those that rank as outliers, and the test of their rate."""
+
+    scored: int = 0
+    outliers: int = 0
+    expected_share: float = 0.0
+    p_value: float | None = None
+    drift: bool | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Verdict on one window, the document on topic ``windows``; its Kafka key is ``model|version``.
+
+    Parameters
+    ----------
+    id
+        Deterministic; a provisional verdict and the final one share it.
+    n, late
+        Records in the window, and records that came too late while it was the newest.
+    final
+        False while idle partitions may still add to it.
+    baseline, plan
+        Hashes of what it was judged by.
+    status, drift
+        ``insufficient`` (drift is null: too few records to say), ``stable`` or ``drift``.
+    violations
+        Per signal, constraint to number of values that broke it.
+    """
+
+    format: Literal["driftline.window/1"] = msgspec.field(default="driftline.window/1")
+    id: str
+    model: str
+    version: str
+    segment: dict[str, str] = {}
+    window: Window
+    n: int
+    late: int
+    final: bool
+    baseline: str
+    plan: str
+    status: Status
+    drift: bool | None
+    signals: dict[str, SignalVerdict]
+    change_points: list[ChangePoint] = []
+    outliers: OutlierVerdict = OutlierVerdict()
+    violations: dict[str, dict[str, int]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All partitions' counts of one window, merged.
+
+    Parameters
+    ----------
+    window
+        Which.
+    vector
+        Sum of the partitions' flat vectors.
+    changes
+        All change points, by partition and offset.
+    """
+
+    window: Window
+    vector: I64
+    changes: Sequence[ChangePoint]
+
+
+def judge_window(layout: Layout, evidence: Evidence, verdict_id: str, *, final: bool) -> Verdict:
+    """Compare a window with its baseline.
+
+    The window drifts if d times the smallest p-value of its d signals is at most the threshold (Bonferroni), if a
+    distance exceeds a threshold that the plan gives it, or if its rate of outliers is too high. Which signals moved is
+    Benjamini and Hochberg's list, and it is drawn up only then.
+    """
+    plan, model, vector = layout.plan, layout.baseline.model, evidence.vector
+    n = int(vector[N])
+    enough = n >= plan.rows_needed(model)
+    tests = {name: _tested(layout, vector, name) for name in layout.signals} if enough else {}
+    moved = _moved(layout, tests)
+    scores = {name: _distances(layout, vector, name) for name in layout.signals} if n else {}
+    for name, each in scores.items():
+        if enough and any(_exceeds(layout, name, distance, value) for distance, value in each.items()):
+            moved.add(name)
+    rate = _outlier_rate(layout, vector) if enough else _counted(layout, vector)
+    drift = bool(moved or rate.drift) if enough else None
+    return Verdict(
+        id=verdict_id,
+        model=model,
+        version=layout.baseline.version,
+        window=evidence.window,
+        n=n,
+        late=int(vector[LATE]),
+        final=final,
+        baseline=layout.baseline.hash,
+        plan=layout.plan_hash,
+        status="insufficient" if drift is None else "drift" if drift else "stable",
+        drift=drift,
+        signals={
+            name: _signal_verdict(layout, vector, name, tests.get(name), scores.get(name, {}), moved)
+            for name in layout.signals
+        },
+        change_points=list(evidence.changes),
+        outliers=rate,
+        violations=_violations(layout, vector),
+    )
+
+
+def _tested(layout: Layout, vector: I64, name: str) -> Marginal | None:
+    """The marginal test of one signal; None where the plan has it off."""
+    if not layout.plan.enabled("marginal", layout.baseline.model, name):
+        return None
+    test = numeric_test if isinstance(layout.baseline.signals[name], NumericSignal) else categorical_test
+    found = test(layout.cells(layout.reference, name), layout.cells(vector, name))
+    kept = {
+        part: p_value
+        for part, p_value in found.tests.items()
+        if part not in ("missing", "unseen") or layout.plan.enabled(part, layout.baseline.model, name)
+    }
+    return found if len(kept) == len(found.tests) else Marginal(sidak(min(kept.values()), len(kept)), kept)
+
+
+def _moved(layout: Layout, tests: Mapping[str, Marginal | None]) -> set[str]:
+    """Signals that moved: none unless the window alarms by Bonferroni, then Benjamini and Hochberg's list."""
+    judged = {name: test.p_value for name, test in tests.items() if test is not None}
+    if not judged:
+        return set()
+    p_values = np.array(list(judged.values()))
+    alphas = np.array([layout.plan.threshold("marginal", layout.baseline.model, name) or 0.0 for name in judged])
+    alarms = bonferroni(p_values, alphas)
+    if not alarms.any():
+        return set()
+    listed = benjamini_hochberg(p_values, layout.plan.list_false_discovery) | alarms
+    return {name for name, is_listed in zip(judged, listed, strict=True) if is_listed}
+
+
+def _distances(layout: Layout, vector: I64, name: str) -> dict[str, float | None]:
+    """Distances of one signal: ordered ones over bins of finite values, the others over all cells."""
+    reference, current = layout.cells(layout.reference, name), layout.cells(vector, name)
+    positions = layout.positions.get(name)
+    found: dict[str, float | None] = {}
+    for distance, (function, ordered) in DISTANCES.items():
+        if not layout.plan.enabled(distance, layout.baseline.model, name):
+            continue
+        if not ordered:
+            found[distance] = function(reference, current, np.zeros(reference.size))
+        else:
+            found[distance] = None if positions is None else function(reference[:-2], current[:-2], positions)
+    return found
+
+
+def _exceeds(layout: Layout, name: str, distance: str, value: float | None) -> bool:
+    threshold = layout.plan.threshold(distance, layout.baseline.model, name)
+    return threshold is not None and value is not None and value > threshold
+
+
+def _counted(layout: Layout, vector: I64) -> OutlierVerdict:
+    """Outliers of a window that is not judged."""
+    profile = layout.baseline.outliers
+    share = outliers.flagged(profile, layout.plan.outlier_share) / profile.scored if profile else 0.0
+    return OutlierVerdict(scored=int(vector[SCORED]), outliers=int(vector[OUTLIERS]), expected_share=round(share, 6))
+
+
+def _outlier_rate(layout: Layout, vector: I64) -> OutlierVerdict:
+    """Test whether outliers are more frequent than in the baseline, allowing for their clumping."""
+    counted, profile, model = _counted(layout, vector), layout.baseline.outliers, layout.baseline.model
+    if profile is None or not counted.scored or not layout.plan.enabled("outlier_rate", model):
+        return counted
+    in_baseline = outliers.flagged(profile, layout.plan.outlier_share)
+    p_value = two_proportion_p_value(counted.outliers, counted.scored, in_baseline, profile.scored, profile.dispersion)
+    threshold = layout.plan.threshold("outlier_rate", model) or 0.0
+    return msgspec.structs.replace(counted, p_value=p_value, drift=p_value <= threshold)
+
+
+def _signal_verdict(
+    layout: Layout,
+    vector: I64,
+    name: str,
+    test: Marginal | None,
+    scores: dict[str, float | None],
+    moved: set[str],
+) -> SignalVerdict:
+    cells = layout.cells(vector, name).tolist()
+    is_numeric = isinstance(layout.baseline.signals[name], NumericSignal)
+    missing, other = (cells[-2], cells[-1]) if is_numeric else (cells[-1], cells[-2])
+    return SignalVerdict(
+        counts=cells[:-2],
+        missing=missing,
+        nonfinite=other if is_numeric else 0,
+        unseen=0 if is_numeric else other,
+        p_value=None if test is None else test.p_value,
+        cause="" if test is None else min(test.tests, key=lambda part: test.tests[part]),
+        drift=None if test is None and name not in moved else name in moved,
+        scores={key: None if value is None else round(value, 6) for key, value in scores.items()},
+    )
+
+
+def _violations(layout: Layout, vector: I64) -> dict[str, dict[str, int]]:
+    table = layout.violations(vector)
+    return {
+        name: {CONSTRAINTS[row]: int(table[row, place]) for row in table[:, place].nonzero()[0].tolist()}
+        for place, name in enumerate(layout.signals)
+        if table[:, place].any()
+    }

@@ -1,0 +1,227 @@
+"""A baseline and a plan made ready for counting: one flat vector of int64 cells that windows add to and workers merge.
+
+The vector holds four totals, then the cells of every signal, then one count per constraint and signal::
+
+    [n, late, scored, outliers | signal 0: bins, missing, nonfinite | ... | levels, unseen, missing | ... | violations]
+
+Numeric signals come first, in the baseline's order, then categorical ones.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from driftline.detectors.arrays import F64, I64, Mask
+from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
+from driftline.detectors.halfspace import Masses
+from driftline.detectors.normal_scores import knots
+from driftline.detectors.outliers import unpacked
+from driftline.detectors.plan import Plan
+
+TOTALS = ("n", "late", "scored", "outliers")
+N, LATE, SCORED, OUTLIERS = range(len(TOTALS))
+CONSTRAINTS = ("type", "null", "range", "category", "finite")
+"""Per-record constraints, in the order of their counts."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Piecewise-linear tables by which one search per value gives both its bin and its normal score.
+
+    All arrays have a row per numeric signal; rows are padded with infinities and zeros to the longest.
+
+    Parameters
+    ----------
+    cuts
+        Ascending knots of the normal scores, bin edges among them, a list of arrays of different lengths.
+    cell
+        Index of the flat vector's cell for each segment, shape (signals, segments).
+    start, score, slope
+        A value x in a segment has the score ``score + slope * (x - start)``.
+    """
+
+    cuts: list[F64]
+    cell: I64
+    start: F64
+    score: F64
+    slope: F64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each signal's cells lie in the flat vector, and what one record is held against.
+
+    Parameters
+    ----------
+    baseline, plan
+        What this layout was made of.
+    numeric, categorical
+        Names of the signals, in the order of their cells.
+    starts
+        First cell of each signal, numeric then categorical, shape (d + 1,); the last is the end of all cells.
+    """
+
+    baseline: Baseline
+    plan: Plan
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    starts: I64
+
+    @classmethod
+    def of(cls, baseline: Baseline, plan: Plan) -> "Layout":
+        """Lay out a baseline's signals."""
+        kinds = baseline.signals.items()
+        numeric = tuple(name for name, signal in kinds if isinstance(signal, NumericSignal))
+        categorical = tuple(name for name, signal in kinds if isinstance(signal, CategoricalSignal))
+        cells = [len(baseline.signals[name].counts) + 2 for name in numeric + categorical]
+        return cls(baseline, plan, numeric, categorical, len(TOTALS) + np.cumsum([0, *cells]))
+
+    @cached_property
+    def signals(self) -> tuple[str, ...]:
+        """Names of all signals in the order of their cells."""
+        return self.numeric + self.categorical
+
+    @cached_property
+    def size(self) -> int:
+        """Length of the flat vector."""
+        return int(self.starts[-1]) + len(CONSTRAINTS) * len(self.signals)
+
+    @cached_property
+    def plan_hash(self) -> str:
+        """Hash of the plan."""
+        return self.plan.hash
+
+    @cached_property
+    def tree_rows(self) -> list[int]:
+        """Places of the half-space trees' features among the numeric signals."""
+        profile = self.baseline.outliers
+        return [self.numeric.index(name) for name in profile.features] if profile else []
+
+    @cached_property
+    def masses(self) -> Masses | None:
+        """Half-space tree masses at the baseline's end; None where no feature is numeric."""
+        profile = self.baseline.outliers
+        if profile is None:
+            return None
+        reference = unpacked(profile.leaves)
+        return Masses.restored(reference, np.zeros_like(reference), 0, profile.window)
+
+    def zero(self) -> I64:
+        """A window that holds nothing: the identity of the merge, which is addition."""
+        return np.zeros(self.size, np.int64)
+
+    def cells(self, vector: I64, signal: str) -> I64:
+        """The cells of one signal: bins, missing, nonfinite; or levels, unseen, missing."""
+        place = self.signals.index(signal)
+        return vector[self.starts[place] : self.starts[place + 1]]
+
+    def violations(self, vector: I64) -> I64:
+        """Counts of violations, a view of shape (constraints, signals)."""
+        return vector[self.starts[-1] :].reshape(len(CONSTRAINTS), len(self.signals))
+
+    @cached_property
+    def reference(self) -> I64:
+        """The baseline's own rows as such a vector."""
+        vector = self.zero()
+        vector[N] = self.baseline.n
+        for name in self.numeric:
+            numeric = self.baseline.signals[name]
+            assert isinstance(numeric, NumericSignal)
+            self.cells(vector, name)[:] = [*numeric.counts, numeric.missing, numeric.nonfinite]
+        for name in self.categorical:
+            categorical = self.baseline.signals[name]
+            assert isinstance(categorical, CategoricalSignal)
+            self.cells(vector, name)[:] = [*categorical.counts, categorical.unseen, categorical.missing]
+        return vector
+
+    @cached_property
+    def segments(self) -> Segments:
+        """Search tables of the numeric signals."""
+        rows = [self._segments_of(name, int(start)) for name, start in zip(self.numeric, self.starts, strict=False)]
+        width = max((row[0].size + 1 for row in rows), default=1)
+        tables = [np.zeros((len(rows), width)) for _ in range(3)]
+        cell = np.zeros((len(rows), width), np.int64)
+        for place, (cuts, cells, *pieces) in enumerate(rows):
+            cell[place, : cuts.size + 1] = cells
+            for table, piece in zip(tables, pieces, strict=True):
+                table[place, : cuts.size + 1] = piece
+        return Segments([row[0] for row in rows], cell, *tables)
+
+    def _segments_of(self, name: str, first_cell: int) -> tuple[F64, I64, F64, F64, F64]:
+        """Cuts, and per segment its cell, start, score at the start and slope."""
+        signal = self.baseline.signals[name]
+        assert isinstance(signal, NumericSignal)
+        edges = np.array(signal.edges, np.float64)
+        cuts, at_cuts = knots(edges, np.array(signal.counts), np.array(signal.tails))
+        start = np.concatenate([cuts[:1], cuts])
+        score = np.concatenate([at_cuts[:1], at_cuts])
+        slope = np.concatenate([[0.0], np.diff(at_cuts) / np.diff(cuts), [0.0]])
+        cells = first_cell + np.concatenate([[0], edges.searchsorted(cuts, side="right")])
+        return cuts, cells, start, score, slope
+
+    @cached_property
+    def positions(self) -> dict[str, F64]:
+        """Per numeric signal, a value per bin in units of the baseline's standard deviation: the bin's middle.
+
+        The open tails reach to the baseline's smallest and largest value.
+        """
+        found = {}
+        for name in self.numeric:
+            signal = self.baseline.signals[name]
+            assert isinstance(signal, NumericSignal)
+            least, most = min([signal.tails[0], *signal.edges]), max([signal.tails[-1], *signal.edges])
+            ends = np.array([least, *signal.edges, most])
+            found[name] = (ends[:-1] + ends[1:]) / 2 / (signal.sd or 1.0)
+        return found
+
+    @cached_property
+    def missing_cell(self) -> I64:
+        """Cell of missing values, per signal."""
+        ends = self.starts[1:]
+        return ends - np.array([2] * len(self.numeric) + [1] * len(self.categorical), np.int64)
+
+    @cached_property
+    def bounds(self) -> tuple[F64, F64]:
+        """Bounds of each numeric signal, the plan's before the baseline's; infinite where the check is off."""
+        low, high = np.full(len(self.numeric), -np.inf), np.full(len(self.numeric), np.inf)
+        for place, name in enumerate(self.numeric):
+            signal, rule = self.baseline.signals[name], self.plan.rule("range", self.baseline.model, name)
+            assert isinstance(signal, NumericSignal)
+            if rule.enabled:
+                low[place] = signal.low if rule.low is None else rule.low
+                high[place] = signal.high if rule.high is None else rule.high
+        return low, high
+
+    @cached_property
+    def armed(self) -> dict[str, Mask]:
+        """Per constraint, which signals it holds for: only what the baseline never did is worth an event."""
+        model, signals = self.baseline.model, [self.baseline.signals[name] for name in self.signals]
+        never = {
+            "type": [True for _ in signals],
+            "null": [signal.missing == 0 for signal in signals],
+            "range": [isinstance(signal, NumericSignal) for signal in signals],
+            "category": [isinstance(signal, CategoricalSignal) and signal.closed for signal in signals],
+            "finite": [isinstance(signal, NumericSignal) and signal.nonfinite == 0 for signal in signals],
+        }
+        return {
+            constraint: np.array(
+                [
+                    held and self.plan.enabled(constraint, model, name)
+                    for held, name in zip(never[constraint], self.signals, strict=True)
+                ],
+                np.bool_,
+            )
+            for constraint in CONSTRAINTS
+        }
+
+    @cached_property
+    def level_cells(self) -> list[dict[str | None, int]]:
+        """Per categorical signal, level to cell; None, a missing value, too."""
+        tables: list[dict[str | None, int]] = []
+        for place, name in enumerate(self.categorical, start=len(self.numeric)):
+            signal = self.baseline.signals[name]
+            assert isinstance(signal, CategoricalSignal)
+            first = int(self.starts[place])
+            tables.append({None: int(self.missing_cell[place])} | {v: first + i for i, v in enumerate(signal.levels)})
+        return tables

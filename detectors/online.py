@@ -1,0 +1,86 @@
+"""The online detectors of one model version in one partition: ADWIN per numeric signal, half-space trees per record."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from driftline.detectors.adwin import Adwin
+from driftline.detectors.arrays import F64, Mask
+from driftline.detectors.columns import Columns
+from driftline.detectors.halfspace import Masses
+from driftline.detectors.layout import Layout
+from driftline.detectors.outliers import p_values, scores, unit_rows
+
+SCALE_CAP = 9.0
+"""Squares of normal scores are cut here (3 sigma), so that one extreme value is no change of scale."""
+
+
+class Change(NamedTuple):
+    """A change point: at which row, of which signal, by which detector, from which mean to which."""
+
+    row: int
+    signal: str
+    detector: str
+    before: float
+    after: float
+
+
+@dataclass(slots=True)
+class Online:
+    """State of the detectors.
+
+    Parameters
+    ----------
+    layout
+        Baseline that gives the normal scores and the trees' ranges; another baseline means fresh detectors.
+    adwins
+        Per (detector, signal), for those that the plan has on.
+    masses
+        Half-space tree masses; None where they are off or no feature is numeric.
+    """
+
+    layout: Layout
+    adwins: dict[tuple[str, str], Adwin] = field(default_factory=dict)
+    masses: Masses | None = None
+
+    @classmethod
+    def fresh(cls, layout: Layout) -> "Online":
+        """Detectors that have seen nothing but the baseline."""
+        plan, model = layout.plan, layout.baseline.model
+        rules = {(name, signal): plan.rule(name, model, signal) for name in STREAMS for signal in layout.numeric}
+        adwins = {place: Adwin(rule.threshold) for place, rule in rules.items() if rule.enabled and rule.threshold}
+        return cls(layout, adwins, layout.masses if plan.enabled("half_space_trees", model) else None)
+
+    def feed(self, seen: Columns) -> list[Change]:
+        """Feed normal scores in log order; the changes come in order of detectors and signals."""
+        changes: list[Change] = []
+        for name, stream in STREAMS.items():
+            values = stream(seen.scores, seen.finite)
+            for place, signal in enumerate(self.layout.numeric):
+                if (adwin := self.adwins.get((name, signal))) is not None:
+                    found = adwin.feed(values[place])
+                    changes += [Change(each.row, signal, name, each.before, each.after) for each in found]
+        return changes
+
+    def outlier_p_values(self, seen: Columns) -> F64 | None:
+        """Score the rows against the trees' masses, learn them, and return each score's p-value, shape (n,)."""
+        profile = self.layout.baseline.outliers
+        if self.masses is None or profile is None:
+            return None
+        rows = unit_rows(seen.numeric[self.layout.tree_rows], profile)
+        found, self.masses = scores(self.masses, rows)
+        return p_values(found, profile)
+
+
+def _location(normal_scores: F64, finite: Mask) -> F64:
+    """The scores themselves; what is not finite stands at the centre, 0, and is counted apart."""
+    return np.where(finite, normal_scores, 0.0)
+
+
+def _scale(normal_scores: F64, finite: Mask) -> F64:
+    """Capped squares; what is not finite stands at their mean, 1."""
+    return np.where(finite, np.minimum(normal_scores * normal_scores, SCALE_CAP), 1.0)
+
+
+STREAMS = {"adwin": _location, "adwin_scale": _scale}

@@ -1,0 +1,119 @@
+"""Outlier scores in context: from a half-space tree score to its rank among the baseline's scores.
+
+Scores of half-space trees have no unit, so a threshold on the score itself means nothing; its rank does. Beyond the
+highest baseline score, where ranks end, the p-value goes on along an exponential tail fitted to the exceedances over
+the baseline's ``outlier_share`` quantile (peaks over threshold with shape 0; scores are bounded, so this errs on the
+careful side).
+"""
+
+import base64
+import zlib
+
+import msgspec
+import numpy as np
+
+from driftline.detectors.arrays import F64, I64, Mask
+from driftline.detectors.baseline import OutlierProfile
+from driftline.detectors.halfspace import Masses, grow, leaves, score_and_learn
+
+N_TREES = 25
+HEIGHT = 8
+WINDOW = 250
+"""Records per reference window, as river has it."""
+
+TAIL_SCORES = 64
+TAIL_SHARE = 0.05
+"""A profile keeps at most so many of the highest baseline scores, down to this share."""
+
+DISPERSION_SHARE = 0.01
+"""Share of outliers at which their clumping is measured."""
+
+
+def unit_rows(numeric: F64, profile: OutlierProfile) -> F64:
+    """Scale features to [0, 1] by the baseline's ranges, clipped; what is not finite takes the baseline's median.
+
+    Parameters
+    ----------
+    numeric
+        Values, shape (features, n).
+
+    Returns
+    -------
+    Shape (n, features).
+    """
+    low, high, centre = (np.array(each)[:, None] for each in (profile.low, profile.high, profile.centre))
+    values = np.where(np.isfinite(numeric), numeric, centre)
+    return np.ascontiguousarray(((values - low) / (high - low)).clip(0.0, 1.0).T)
+
+
+def scores(masses: Masses, rows: F64) -> tuple[F64, Masses]:
+    """Score each row, then learn it, in order; rows of shape (n, features) in [0, 1]."""
+    return score_and_learn(masses, leaves(grow(rows.shape[1], N_TREES, HEIGHT), rows))
+
+
+def packed(leaf_counts: I64) -> str:
+    """Leaf masses as text for a profile: int16, zlib, base64. A leaf's mass never exceeds the window of 250."""
+    return base64.b64encode(zlib.compress(leaf_counts.astype("<i2").tobytes(), 9)).decode()
+
+
+def unpacked(text: str) -> I64:
+    """Leaf masses of shape (trees, leaves) from a profile's text."""
+    raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), N_TREES * 2**HEIGHT * 2)
+    return np.frombuffer(raw, "<i2").reshape(N_TREES, 2**HEIGHT).astype(np.int64)
+
+
+def p_values(score: F64, profile: OutlierProfile) -> F64:
+    """Chance of a score at least as high under the baseline: ``(1 + #{baseline >= score}) / (scored + 1)``.
+
+    Scores below the stored tail get 1: they are no outliers under any threshold that the profile can tell.
+    """
+    tail = np.array(profile.tail)
+    reached = np.array([profile.scored, *profile.tail_counts])
+    place = tail.searchsorted(score, side="right")
+    ranked = (1 + reached[place]) / (profile.scored + 1)
+    beyond = score > tail[-1]
+    if not beyond.any():
+        return ranked
+    mean_excess = float(np.mean(tail - tail[0])) or np.finfo(np.float64).tiny
+    return np.where(beyond, np.exp(-(score - tail[-1]) / mean_excess) / (profile.scored + 1), ranked)
+
+
+def profiled(blank: OutlierProfile, score: F64, masses: Masses) -> OutlierProfile:
+    """Complete a profile with the baseline's scores, shape (m,), and the masses at its end."""
+    descending = np.sort(score)[::-1]
+    ranks = np.unique(np.geomspace(1, max(1, TAIL_SHARE * score.size), TAIL_SCORES).astype(np.int64))
+    tail = np.unique(descending[ranks - 1])
+    assert masses.reference is not None  # the rows filled two windows
+    profile: OutlierProfile = msgspec.structs.replace(
+        blank,
+        leaves=packed(masses.reference),
+        scored=score.size,
+        tail=tail.tolist(),
+        tail_counts=(score.size - descending[::-1].searchsorted(tail)).tolist(),
+        dispersion=dispersion(score >= np.quantile(score, 1 - DISPERSION_SHARE), blank.window),
+    )
+    return profile
+
+
+def dispersion(is_outlier: Mask, block: int) -> float:
+    """Variance of the outliers per block of records over the binomial variance, at least 1.
+
+    Scores of neighbours share one reference window, so outliers come in clumps; a test that took them for independent
+    would cry wolf.
+
+    Examples
+    --------
+    Two blocks of two: both outliers fall in one. The variance is 1, the binomial one 2 * 1/2 * 1/2.
+
+    >>> dispersion(np.array([True, True, False, False]), 2)
+    2.0
+    """
+    blocks = is_outlier[: is_outlier.size // block * block].reshape(-1, block).sum(axis=1)
+    share = float(is_outlier.mean())
+    expected = block * share * (1 - share)
+    return max(1.0, round(float(blocks.var()) / expected, 3)) if expected else 1.0
+
+
+def flagged(profile: OutlierProfile, share: float) -> int:
+    """How many baseline records rank within a share: what the outliers of a window are held against."""
+    return max((count for count in profile.tail_counts if (1 + count) / (profile.scored + 1) <= share), default=0)

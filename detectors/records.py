@@ -1,0 +1,89 @@
+"""The nouns that stage 1 takes in: one prediction, and the batch of them that one poll of one partition brought."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from driftline.detectors.arrays import I64
+
+Value = float | str | bool | None
+"""One feature's value as JSON has it."""
+
+
+class Prediction(msgspec.Struct, gc=False, frozen=True, kw_only=True):
+    """One prediction as a service publishes it: one JSON document a Kafka record.
+
+    Structs are kept out of the cyclic garbage collector (``gc=False``): they hold only atoms and flat dicts, and the
+    collector walking them costs up to 40 % of the hot path.
+
+    Parameters
+    ----------
+    model, version
+        Which model made it. At most 128 characters each, no control characters.
+    features
+        Name to number, string, boolean or null. Null and absent both mean missing.
+    prediction
+        Number, string, boolean, or class to probability (the most probable class is then the signal).
+    timestamp
+        Event time: ISO 8601, or a number whose unit (s, ms, us, ns) is told by its magnitude. Absent: the Kafka
+        record's own timestamp.
+    id
+        The service's own identifier, by which labels will find their prediction.
+    latency_ms, status, segment, label, weight
+        Optional companions of a prediction; carried, not yet judged.
+    """
+
+    model: str
+    version: str
+    features: dict[str, Value]
+    prediction: float | str | bool | dict[str, float] | None
+    timestamp: int | float | str | None = None
+    id: str | int | None = None
+    latency_ms: float | None = None
+    status: str | int | None = None
+    segment: dict[str, str] | None = None
+    label: float | str | bool | None = None
+    weight: float | None = None
+
+
+class PositionalPrediction(msgspec.Struct, gc=False, frozen=True, kw_only=True):
+    """The form of existing loggers: features by position, the model told by the configuration.
+
+    Names come from the baseline's order of features.
+    """
+
+    input: list[Value]
+    output: float | str | bool | dict[str, float] | None
+    model_version: str
+    timestamp: int | float | str | None = None
+    id: str | int | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Decoded records of one partition, in log order.
+
+    Parameters
+    ----------
+    topic, partition
+        Where they came from.
+    offsets
+        Kafka offsets, shape (n,), ascending. Rejected records are not among them.
+    event_ms
+        Event times, milliseconds since the epoch, shape (n,).
+    appended_ms
+        The Kafka records' own timestamps, milliseconds since the epoch, shape (n,).
+    predictions
+        The n predictions.
+    next_offset
+        Offset after the last record that the poll brought, rejected ones included.
+    """
+
+    topic: str
+    partition: int
+    offsets: I64
+    event_ms: I64
+    appended_ms: I64
+    predictions: list[Prediction]
+    next_offset: int

@@ -1,0 +1,192 @@
+"""From a verdict to alerts that a person can act on."""
+
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from driftline.detectors.alerts import Alert, BinShift, Kind, Severity, State, subject
+from driftline.detectors.baseline import NumericSignal
+from driftline.detectors.judging import SignalVerdict, Verdict
+from driftline.detectors.layout import Layout
+from driftline.detectors.partials import ChangePoint
+from driftline.detectors.policy import Transition
+
+Subject = tuple[str, str]
+"""Kind and signal: what one open alert is about. The signal is empty for the window as a whole."""
+
+QUALITY_CAUSES = ("missing", "nonfinite", "unseen")
+N_EVIDENCE = 3
+
+
+class Finding(NamedTuple):
+    """What was found about a subject in one window."""
+
+    detector: str
+    value: float | None
+    threshold: float | None
+    p_value: float | None
+    phrase: str
+    evidence: list[BinShift]
+
+
+def subjects(layout: Layout, verdict: Verdict) -> dict[Subject, Finding]:
+    """Everything in a window that drifts."""
+    found: dict[Subject, Finding] = {}
+    for name, signal in verdict.signals.items():
+        if signal.drift:
+            kind = (
+                "data_quality" if signal.cause in QUALITY_CAUSES and _is_significant(layout, name, signal) else "drift"
+            )
+            found[kind, name] = _signal_finding(layout, verdict, name)
+    rate = verdict.outliers
+    if rate.drift:
+        share = rate.outliers / rate.scored
+        phrase = (
+            f"{share:.1%} of its records are outliers as a whole, against {rate.expected_share:.1%} in the baseline"
+        )
+        threshold = layout.plan.threshold("outlier_rate", verdict.model)
+        found["outlier", ""] = Finding("outlier_rate", rate.p_value, threshold, rate.p_value, phrase, [])
+    return found
+
+
+def _is_significant(layout: Layout, name: str, signal: SignalVerdict) -> bool:
+    """Whether the marginal test alone would have alarmed for this signal."""
+    threshold = layout.plan.threshold("marginal", layout.baseline.model, name) or 0.0
+    return signal.p_value is not None and signal.p_value * len(layout.signals) <= threshold
+
+
+def _signal_finding(layout: Layout, verdict: Verdict, name: str) -> Finding:
+    signal, plan = verdict.signals[name], layout.plan
+    evidence = bin_shifts(layout, name, signal)
+    moved = "; ".join(f"{each.bin}: {each.baseline_share:.1%} -> {each.window_share:.1%}" for each in evidence)
+    if not _is_significant(layout, name, signal):
+        for distance, value in signal.scores.items():
+            threshold = plan.threshold(distance, verdict.model, name)
+            if threshold is not None and value is not None and value > threshold:
+                phrase = f"{name} moved: {distance} = {value:.3g} is above {threshold:g} ({moved})"
+                return Finding(distance, value, threshold, signal.p_value, phrase, evidence)
+    p_value = signal.p_value or 0.0
+    adjusted = min(1.0, p_value * len(layout.signals))
+    detector = signal.cause if signal.cause in QUALITY_CAUSES else "marginal"
+    phrase = f"{name} {_VERBS.get(signal.cause, 'moved')} (p = {p_value:.1g}; {moved})"
+    threshold = plan.threshold("marginal", verdict.model, name)
+    return Finding(detector, adjusted, threshold, signal.p_value, phrase, evidence)
+
+
+_VERBS = {
+    "location": "shifted",
+    "scale": "changed its spread",
+    "shape": "changed its distribution",
+    "missing": "changed its share of missing values",
+    "nonfinite": "changed its share of values that are not finite",
+    "unseen": "has levels that the baseline never had",
+}
+
+
+def bin_shifts(layout: Layout, name: str, signal: SignalVerdict) -> list[BinShift]:
+    """The cells whose shares moved most, at most three, most moved first."""
+    reference = layout.cells(layout.reference, name)
+    is_numeric = isinstance(layout.baseline.signals[name], NumericSignal)
+    last = [signal.missing, signal.nonfinite] if is_numeric else [signal.unseen, signal.missing]
+    current = np.array([*signal.counts, *last], np.int64)
+    shares = reference / max(1, reference.sum()), current / max(1, current.sum())
+    order = np.argsort(-np.abs(shares[1] - shares[0]), kind="stable")[:N_EVIDENCE].tolist()
+    labels = cell_labels(layout, name)
+    return [
+        BinShift(labels[place], round(float(shares[0][place]), 6), round(float(shares[1][place]), 6))
+        for place in order
+        if shares[0][place] != shares[1][place]
+    ]
+
+
+def cell_labels(layout: Layout, name: str) -> list[str]:
+    """What each cell of a signal holds, in words."""
+    signal = layout.baseline.signals[name]
+    if not isinstance(signal, NumericSignal):
+        return [*signal.levels, "unseen", "missing"]
+    edges = [f"{edge:.6g}" for edge in signal.edges]
+    inner = [f"[{low}, {high})" for low, high in pairwise(edges)]
+    ends = [f"< {edges[0]}", *inner, f">= {edges[-1]}"] if edges else ["any"]
+    return [*ends, "missing", "not finite"]
+
+
+def transition_alert(
+    layout: Layout,
+    verdict: Verdict,
+    about: Subject,
+    finding: Finding | None,
+    transition: Transition,
+    severity: Severity,
+) -> Alert:
+    """Alert for a subject that fires, escalates or resolves; a quiet subject has no finding."""
+    if finding is None:
+        what = about[1] or "its rate of outliers"
+        phrase = f"{what} looked like the baseline for {layout.plan.policy.resolve_after} windows in a row"
+        finding = Finding("marginal", None, None, None, phrase, [])
+    state: State = "resolved" if transition == "resolves" else "firing"
+    kind: Kind = about[0]  # type: ignore[assignment]  # subjects are made of kinds
+    again = ", again and again" if transition == "escalates" else ""
+    return _alert(layout, verdict, kind, about[1], finding, state, severity, f"{finding.phrase}{again}")
+
+
+def change_alerts(layout: Layout, verdict: Verdict) -> list[Alert]:
+    """One alert per signal that changed in the window, whatever the number of partitions and detectors that saw it."""
+    points = sorted(verdict.change_points, key=lambda each: (each.signal, each.event_ms, each.partition, each.offset))
+    return [
+        _change_alert(layout, verdict, name, list(group)) for name, group in groupby(points, lambda each: each.signal)
+    ]
+
+
+def _change_alert(layout: Layout, verdict: Verdict, name: str, points: list[ChangePoint]) -> Alert:
+    first = points[0]
+    what = "spread" if first.detector == "adwin_scale" else "level"
+    phrase = (
+        f"{name} changed its {what} from {first.before:.2f} to {first.after:.2f} on the scale of normal scores"
+        f" at partition {first.partition}, offset {first.offset}"
+        + (f", and {len(points) - 1} more times in this window" if len(points) > 1 else "")
+    )
+    threshold = layout.plan.threshold(first.detector, verdict.model, name)
+    finding = Finding(first.detector, round(first.after - first.before, 6), threshold, None, phrase, [])
+    return _alert(layout, verdict, "change_point", name, finding, "event", "warning", phrase)
+
+
+def _alert(  # noqa: PLR0913 - one place fills in what all alerts on windows share
+    layout: Layout,
+    verdict: Verdict,
+    kind: Kind,
+    signal: str,
+    finding: Finding,
+    state: State,
+    severity: Severity,
+    phrase: str,
+) -> Alert:
+    return Alert(
+        state=state,
+        kind=kind,
+        severity=severity,
+        model=verdict.model,
+        version=verdict.version,
+        signal=signal,
+        detector=finding.detector,
+        value=finding.value,
+        threshold=finding.threshold,
+        p_value=finding.p_value,
+        n=verdict.n,
+        window=verdict.window,
+        time_ms=verdict.window.end_ms,
+        evidence=finding.evidence,
+        baseline=verdict.baseline,
+        plan=verdict.plan,
+        final=verdict.final,
+        summary=f"{subject(layout.baseline)}: {phrase}.",
+    ).identified()
+
+
+def retraction(alert: Alert) -> Alert:
+    """Take back an alert that fired while the window was incomplete and does not hold for the whole of it."""
+    changed = msgspec.structs.replace(
+        alert, state="resolved", summary=f"{alert.summary[:-1]}: taken back, the complete window does not drift."
+    )
+    return changed.identified()

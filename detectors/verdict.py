@@ -1,0 +1,246 @@
+"""Stage 2: partitions' partial counts become verdicts and alerts.
+
+``step`` knows no clock. A window's verdict is final when every input partition's mark has passed its end; that depends
+on the log alone. While partitions are idle, windows are judged provisionally from what there is; provisional verdicts
+and alerts are marked as such and leave no trace in the history that final ones are decided by.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from driftline.detectors.alerts import Alert, Window, digest
+from driftline.detectors.judging import Evidence, Verdict, judge_window
+from driftline.detectors.layout import Layout
+from driftline.detectors.partials import Mark, Partial
+from driftline.detectors.policy import Standing, is_idle, judge
+from driftline.detectors.reporting import Subject, change_alerts, retraction, subjects, transition_alert
+from driftline.detectors.watch import ModelKey, Watch
+
+Item = Partial | Mark
+
+
+@dataclass(slots=True)
+class ModelState:
+    """One model version in stage 2.
+
+    Parameters
+    ----------
+    key
+        Model and version.
+    next_offset
+        Partials below it are in this state already.
+    windows
+        Newest partial per window start and input partition, of windows that are not final.
+    standings
+        Per (kind, signal), where its alert stands after the last final window.
+    provisional
+        Alerts that fired provisionally and are not final yet, by id.
+    drafts
+        Provisional verdicts by window, with the partials that they were made of; never saved.
+    is_dirty
+        Whether it differs from its last snapshot.
+    """
+
+    key: ModelKey
+    next_offset: int = 0
+    windows: dict[int, dict[int, Partial]] = field(default_factory=dict)
+    standings: dict[Subject, Standing] = field(default_factory=dict)
+    provisional: dict[str, Alert] = field(default_factory=dict)
+    drafts: dict[int, tuple[dict[int, Partial], Verdict, Layout]] = field(default_factory=dict)
+    is_dirty: bool = True
+
+
+@dataclass(slots=True)
+class FleetState:
+    """All that stage 2 remembers of one partition of ``partials``.
+
+    Parameters
+    ----------
+    partition
+        Which partition of ``partials``.
+    next_offset
+        The first offset that is not in this state.
+    marks
+        Newest mark per input partition.
+    final_ms
+        Every window that ends at or before this is final.
+    models
+        State per model version.
+    """
+
+    partition: int
+    next_offset: int = 0
+    marks: dict[int, Mark] = field(default_factory=dict)
+    final_ms: int = 0
+    models: dict[ModelKey, ModelState] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Judged:
+    """Outputs of one step: verdicts and alerts, in order; partials that came for windows that are final already."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    stale: int = 0
+    unmatched: int = 0
+
+
+def step(state: FleetState, items: Iterable[tuple[int, Item]], watch: Watch) -> tuple[FleetState, Judged]:
+    """Take in partials and marks, each with its offset, in log order; those below ``next_offset`` are skipped.
+
+    The state that it is given is spent; go on with the one that it returns.
+    """
+    out = Judged()
+    touched = False
+    for offset, item in items:
+        if offset < state.next_offset:
+            continue
+        state.next_offset = offset + 1
+        if isinstance(item, Mark):
+            _take_mark(state, item, watch, out)
+        else:
+            _take_partial(state, offset, item, watch, out)
+        touched = True
+    if touched and any(mark.idle for mark in state.marks.values()):
+        _judge_provisionally(state, watch, out)
+    return state, out
+
+
+def _take_partial(state: FleetState, offset: int, partial: Partial, watch: Watch, out: Judged) -> None:
+    """Keep the newest partial of a window and partition. A window that is final takes none: it is a repetition."""
+    if partial.start_ms + watch.plan.window_ms <= state.final_ms:
+        out.stale += 1
+        return
+    key = (partial.model, partial.version)
+    model = state.models.setdefault(key, ModelState(key))
+    if offset < model.next_offset:
+        return
+    model.next_offset, model.is_dirty = offset + 1, True
+    parts = model.windows.setdefault(partial.start_ms, {})
+    known = parts.get(partial.partition)
+    if known is None or partial.upto >= known.upto:
+        parts[partial.partition] = partial
+
+
+def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None:
+    """Move a partition's mark, and make final what every partition has passed."""
+    known = state.marks.get(mark.partition)
+    # A repetition after a crash may lie back; the mark never does.
+    closed_ms = max(mark.closed_ms, known.closed_ms if known else 0)
+    state.marks[mark.partition] = Mark(mark.partition, mark.partitions, closed_ms, mark.idle)
+    final_ms = _final_ms(state, watch)
+    if final_ms <= state.final_ms:
+        return
+    state.final_ms = final_ms
+    for key in sorted(state.models):
+        model = state.models[key]
+        for start_ms in sorted(start for start in model.windows if start + watch.plan.window_ms <= final_ms):
+            _finish(model, start_ms, watch, out)
+
+
+def _final_ms(state: FleetState, watch: Watch) -> int:
+    """What all partitions have passed; an idle one is taken along at the plan's distance from the foremost.
+
+    So a partition that stays silent for ever holds back finality for ``max_provisional_windows``, not for ever.
+    """
+    marks = state.marks.values()
+    if len(state.marks) < next(iter(marks)).partitions:
+        return 0
+    foremost = max(mark.closed_ms for mark in marks)
+    dragged = foremost - watch.plan.max_provisional_windows * watch.plan.window_ms
+    return min(max(mark.closed_ms, dragged) if mark.idle else mark.closed_ms for mark in marks)
+
+
+def _finish(model: ModelState, start_ms: int, watch: Watch, out: Judged) -> None:
+    """Final verdict on one window."""
+    parts = model.windows.pop(start_ms)
+    model.drafts.pop(start_ms, None)
+    model.is_dirty = True
+    verdict, layout = _verdict(model.key, start_ms, parts, watch, out, final=True)
+    if verdict is None or layout is None:
+        return
+    out.verdicts.append(verdict)
+    alerts = _alerts(layout, verdict, model.standings)
+    out.alerts += alerts
+    said = {alert.id for alert in alerts}
+    for alert in [each for each in model.provisional.values() if each.window.start_ms <= start_ms]:
+        del model.provisional[alert.id]
+        if alert.id not in said and alert.state == "firing":
+            out.alerts.append(retraction(alert))
+
+
+def _verdict(
+    key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: Watch, out: Judged, *, final: bool
+) -> tuple[Verdict | None, Layout | None]:
+    """Merge the partitions' counts, which is addition, and judge them."""
+    hashes = {partial.baseline for partial in parts.values()}
+    effective = watch.effective(key, start_ms)
+    chosen = effective.baseline.hash if effective and effective.baseline.hash in hashes else min(hashes)
+    layout = watch.by_hash(key, chosen)
+    same = [partial for _, partial in sorted(parts.items()) if partial.baseline == chosen]
+    out.unmatched += len(parts) - len(same) if layout else len(parts)
+    if layout is None:
+        return None, None
+    vector = np.stack([partial.counts() for partial in same]).sum(axis=0, dtype=np.int64)
+    changes = [change for partial in same for change in partial.changes]
+    window = Window(start_ms, start_ms + watch.plan.window_ms)
+    verdict_id = digest(*key, start_ms, chosen, watch.plan_hash)
+    return judge_window(layout, Evidence(window, vector, changes), verdict_id, final=final), layout
+
+
+def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]) -> list[Alert]:
+    """Alerts of one window; ``standings`` is brought up to date."""
+    alerts = change_alerts(layout, verdict)
+    if verdict.drift is None:
+        return alerts
+    drifting = subjects(layout, verdict)
+    for subject in sorted(drifting.keys() | standings.keys()):
+        standing, transition = judge(
+            layout.plan.policy, standings.get(subject, Standing()), drifted=subject in drifting
+        )
+        standings[subject] = standing
+        if is_idle(standing):
+            del standings[subject]
+        if transition:
+            severity = standing.severity or "warning"
+            alerts.append(transition_alert(layout, verdict, subject, drifting.get(subject), transition, severity))
+    return alerts
+
+
+def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
+    """Judge what only idle partitions hold back. Each verdict goes by the history that it would have."""
+    busy = [mark.closed_ms for mark in state.marks.values() if not mark.idle]
+    through_ms = min(busy, default=None)
+    for key in sorted(state.models):
+        model = state.models[key]
+        standings = dict(model.standings)
+        for start_ms in sorted(model.windows):
+            if through_ms is not None and start_ms + watch.plan.window_ms > through_ms:
+                continue
+            draft = _draft(model, start_ms, watch, out)
+            if draft is None:
+                continue
+            _, verdict, layout = draft
+            for alert in _alerts(layout, verdict, standings):
+                if alert.id not in model.provisional:
+                    model.provisional[alert.id] = alert
+                    model.is_dirty = True
+                    out.alerts.append(alert)
+
+
+def _draft(
+    model: ModelState, start_ms: int, watch: Watch, out: Judged
+) -> tuple[dict[int, Partial], Verdict, Layout] | None:
+    """Provisional verdict on a window, made and sent anew only when its partials have changed."""
+    parts = model.windows[start_ms]
+    known = model.drafts.get(start_ms)
+    if known is not None and known[0] == parts:
+        return known
+    verdict, layout = _verdict(model.key, start_ms, parts, watch, out, final=False)
+    if verdict is None or layout is None:
+        return None
+    out.verdicts.append(verdict)
+    model.drafts[start_ms] = draft = (dict(parts), verdict, layout)
+    return draft

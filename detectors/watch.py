@@ -1,0 +1,83 @@
+"""What is watched: the plan and the baselines in force, one frozen value that both steps are handed."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from driftline.detectors.baseline import Baseline
+from driftline.detectors.errors import OperatorError
+from driftline.detectors.layout import Layout
+from driftline.detectors.plan import Plan
+
+ModelKey = tuple[str, str]
+"""Model and version."""
+
+MAX_NAME = 128
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A plan and the baselines that are known, oldest first per model version.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    layouts
+        Per model version its baselines, made ready for counting, in the order in which they become effective.
+    """
+
+    plan: Plan
+    layouts: Mapping[ModelKey, tuple[Layout, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def plan_hash(self) -> str:
+        """Hash of the plan."""
+        return self.plan.hash
+
+    def with_baseline(self, baseline: Baseline) -> "Watch":
+        """This watch with one more baseline; one that is already known under its effective time replaces it.
+
+        Raises
+        ------
+        OperatorError
+            Where a cap of the plan or the rules for names are broken; the watch stays as it is.
+        """
+        key = (baseline.model, baseline.version)
+        if not all(map(is_name, key)):
+            raise OperatorError(f"baseline for {key!r}: names have 1 to {MAX_NAME} printable characters and no '|'")
+        if key not in self.layouts and len(self.layouts) >= self.plan.max_models:
+            raise OperatorError(f"plan.max_models = {self.plan.max_models}: no room for {key!r}; raise it")
+        if len(baseline.signals) > self.plan.max_signals:
+            raise OperatorError(f"plan.max_signals = {self.plan.max_signals}: {key!r} has {len(baseline.signals)}")
+        others = [
+            layout
+            for layout in self.layouts.get(key, ())
+            if layout.baseline.effective_from_ms != baseline.effective_from_ms
+        ]
+        ordered = sorted([*others, Layout.of(baseline, self.plan)], key=lambda each: each.baseline.effective_from_ms)
+        return replace(self, layouts={**self.layouts, key: tuple(ordered)})
+
+    def effective(self, key: ModelKey, start_ms: int) -> Layout | None:
+        """Layout of the newest baseline that is effective at a window's start."""
+        known = self.layouts.get(key, ())
+        if len(known) == 1 and known[0].baseline.effective_from_ms <= start_ms:
+            return known[0]
+        place = bisect_right(known, start_ms, key=lambda layout: layout.baseline.effective_from_ms)
+        return known[place - 1] if place else None
+
+    def by_hash(self, key: ModelKey, baseline_hash: str) -> Layout | None:
+        """Layout of the baseline of that hash."""
+        return next((each for each in self.layouts.get(key, ()) if each.baseline.hash == baseline_hash), None)
+
+
+def is_name(text: str) -> bool:
+    r"""Whether a text can name a model or a version: short, printable, without the separator of Kafka keys.
+
+    Examples
+    --------
+    >>> is_name("churn"), is_name("a\x00b"), is_name("a|b"), is_name("")
+    (True, False, False, False)
+    """
+    return 0 < len(text) <= MAX_NAME and text.isprintable() and "|" not in text
