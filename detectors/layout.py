@@ -21,6 +21,9 @@ from driftline.detectors.plan import Plan
 
 TOTALS = ("n", "late", "scored", "outliers")
 N, LATE, SCORED, OUTLIERS = range(len(TOTALS))
+TINY = 1e-250
+"""Widths below it have no usable reciprocal."""
+
 CONSTRAINTS = ("type", "null", "range", "category", "finite")
 """Per-record constraints, in the order of their counts."""
 
@@ -156,7 +159,10 @@ class Layout:
         cuts, at_cuts = knots(edges, np.array(signal.counts), np.array(signal.tails))
         start = np.concatenate([cuts[:1], cuts])
         score = np.concatenate([at_cuts[:1], at_cuts])
-        slope = np.concatenate([[0.0], np.diff(at_cuts) / np.diff(cuts), [0.0]])
+        widths = np.diff(cuts)
+        # Cuts a few units of rounding apart stand beside a constant; there is nothing to interpolate between them.
+        steps = np.divide(np.diff(at_cuts), widths, out=np.zeros_like(widths), where=widths > TINY)
+        slope = np.concatenate([[0.0], steps, [0.0]])
         cells = first_cell + np.concatenate([[0], edges.searchsorted(cuts, side="right")])
         return cuts, cells, start, score, slope
 

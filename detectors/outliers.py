@@ -43,7 +43,8 @@ def unit_rows(numeric: F64, profile: OutlierProfile) -> F64:
     """
     low, high, centre = (np.array(each)[:, None] for each in (profile.low, profile.high, profile.centre))
     values = np.where(np.isfinite(numeric), numeric, centre)
-    return np.ascontiguousarray(((values - low) / (high - low)).clip(0.0, 1.0).T)
+    unit: F64 = ((values - low) / (high - low)).clip(0.0, 1.0).T
+    return unit
 
 
 def scores(masses: Masses, rows: F64) -> tuple[F64, Masses]:

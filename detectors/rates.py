@@ -51,7 +51,7 @@ def two_proportion_p_value(k: int, n: int, k0: int, m: int, dispersion: float = 
     if k == 0:
         return 1.0
     urn = _urn(k, n, k0, m, dispersion)
-    return float(urn.weights[urn.at :].sum() / urn.weights.sum())
+    return min(1.0, float(urn.weights[urn.at :].sum() / urn.weights.sum()))
 
 
 def two_sided_p_value(k: int, n: int, k0: int, m: int) -> float:

@@ -211,6 +211,8 @@ def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]
 
 def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
     """Judge what only idle partitions hold back. Each verdict goes by the history that it would have."""
+    if len(state.marks) < next(iter(state.marks.values())).partitions:
+        return
     busy = [mark.closed_ms for mark in state.marks.values() if not mark.idle]
     through_ms = min(busy, default=None)
     for key in sorted(state.models):

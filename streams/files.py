@@ -97,10 +97,14 @@ def read_predictions(path: Path, model: str | None, version: str | None) -> Iter
         if "input" in row and "output" in row:
             yield {"model": model, **row} if model is not None else dict(row)
             continue
-        document = default | (dict(row) if _is_document(row) else _document(row, f"{path}, row {n}"))
+        document = default | (_spelled_out(row) if _is_document(row) else _document(row, f"{path}, row {n}"))
         if not {"model", "version"} <= document.keys():
             raise OperatorError(f"{path}, row {n}: tells no model and version; give --model and --version")
         yield document
+
+
+def _spelled_out(row: Row) -> dict[str, Any]:
+    return {**row, "features": {name: _spelled(value) for name, value in row["features"].items()}}
 
 
 def _is_document(row: Row) -> bool:
@@ -236,9 +240,14 @@ def _parsed(line: bytes, place: str) -> Any:
         return orjson.loads(line)
     except orjson.JSONDecodeError:  # it may still hold NaN or Infinity, as Python's own writer has them
         try:
-            return json.loads(line)
+            return json.loads(line, parse_int=_whole)
         except (ValueError, RecursionError) as error:
             raise OperatorError(f"{place}: is no JSON: {error}") from error
+
+
+def _whole(text: str) -> int | float:
+    """A whole number; beyond 64 bits it is as good as infinite and takes no time to parse."""
+    return int(text) if len(text) < 20 else float(text)
 
 
 def _json_count(path: Path) -> int:
@@ -262,7 +271,7 @@ def _parquet_file(path: Path) -> Any:
         raise OperatorError(f"{path}: Parquet needs pyarrow: pip install 'driftline[parquet]'") from error
     try:
         return pq.ParquetFile(path)
-    except pq.lib.ArrowInvalid as error:
+    except ValueError as error:
         raise OperatorError(f"{path}: is no Parquet file: {error}") from error
 
 

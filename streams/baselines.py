@@ -1,0 +1,69 @@
+"""Follows topic ``baselines``: read to its end before the first record, and from then on as it grows."""
+
+import asyncio
+import logging
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from driftline.detectors.baseline import Baseline
+from driftline.detectors.errors import OperatorError
+from driftline.streams.stages import Shared
+
+log = logging.getLogger(__name__)
+
+
+class BaselineFollower:
+    """Keeps the watch up to date with a plain consumer without a group.
+
+    Parameters
+    ----------
+    consumer
+        Started consumer; it is assigned all partitions of the topic here.
+    topic, n_partitions
+        Name and number of partitions of the baselines topic.
+    shared
+        Whose watch is replaced.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, n_partitions: int, shared: Shared) -> None:
+        self._consumer, self._topic, self._n_partitions, self._shared = consumer, topic, n_partitions, shared
+
+    async def catch_up(self) -> None:
+        """Read to the end that the topic has now."""
+        partitions = [TopicPartition(self._topic, each) for each in range(self._n_partitions)]
+        self._consumer.assign(partitions)
+        await self._consumer.seek_to_beginning(*partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        while any([await self._consumer.position(each) < end for each, end in ends.items()]):
+            self._take(await self._consumer.getmany(timeout_ms=1000))
+        log.info("%d model versions have a baseline", len(self._shared.watch.layouts))
+
+    async def follow(self) -> None:
+        """Take in what comes, for ever."""
+        while True:
+            self._take(await self._consumer.getmany(timeout_ms=1000))
+            await asyncio.sleep(0)  # let the worker go on even if the topic has much to tell
+
+    def _take(self, found: dict[TopicPartition, list[Any]]) -> None:
+        for records in found.values():
+            for record in records:
+                self._take_one(record)
+
+    def _take_one(self, record: Any) -> None:
+        """A record that is no baseline is not worth the worker's life: it is logged, counted, passed over."""
+        shared = self._shared
+        if record.value is None:
+            return  # a tombstone: compaction has dropped the baseline; open windows keep theirs until a restart
+        try:
+            baseline = Baseline.from_json(record.value)
+            shared.watch = shared.watch.with_baseline(baseline)
+        except OperatorError as error:
+            log.error("%s[%d] offset %d: %s", self._topic, record.partition, record.offset, error)  # noqa: TRY400
+            shared.metrics.refused_baselines.inc()
+            return
+        shared.metrics.models.set(len(shared.watch.layouts))
+        log.info(
+            "baseline %s|%s %s, effective from %d ms",
+            baseline.model, baseline.version, baseline.hash, baseline.effective_from_ms,
+        )  # fmt: skip

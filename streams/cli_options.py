@@ -1,0 +1,40 @@
+"""What the commands share: how they find their settings."""
+
+from __future__ import annotations
+
+import os
+
+import click
+import msgspec
+
+from driftline.streams.config import Settings, checked, load_settings
+
+bootstrap_option = click.option(
+    "--bootstrap-servers",
+    metavar="HOST:PORT,...",
+    help="Where Kafka is; goes over the configuration's kafka.bootstrap_servers.",
+)
+
+
+def settings_of(context: click.Context, bootstrap_servers: str | None = None, app_id: str | None = None) -> Settings:
+    """Return the settings of this call: the file, the environment over it, the options over both.
+
+    Parameters
+    ----------
+    context
+        The command's context.
+    bootstrap_servers, app_id
+        The options of these names, None where not given.
+
+    Raises
+    ------
+    OperatorError
+        Naming the key, its value and the remedy.
+    """
+    settings = load_settings(context.find_root().params.get("config"), os.environ)
+    kafka, worker = settings.kafka, settings.worker
+    if bootstrap_servers is not None:
+        kafka = msgspec.structs.replace(kafka, bootstrap_servers=bootstrap_servers)
+    if app_id is not None:
+        worker = msgspec.structs.replace(worker, app_id=app_id)
+    return checked(msgspec.structs.replace(settings, kafka=kafka, worker=worker))

@@ -1,0 +1,100 @@
+"""``driftline publish``: a file of predictions to the topic."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from driftline.detectors.errors import OperatorError
+from driftline.streams.cli_options import bootstrap_option, settings_of
+from driftline.streams.files import count_rows, read_predictions
+from driftline.streams.outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from driftline.streams.config import Settings
+
+CHUNK = 500
+"""Records between two looks at the clock."""
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="At most N records a second.")
+@click.option("--model", metavar="NAME", help="Model of rows that do not tell.")
+@click.option("--version", metavar="NAME", help="Version of rows that do not tell.")
+@bootstrap_option
+@click.pass_context
+def publish(
+    context: click.Context,
+    file: Path,
+    rate: float | None,
+    model: str | None,
+    version: str | None,
+    bootstrap_servers: str | None,
+) -> None:
+    """Publish a FILE of predictions: JSON Lines, CSV or Parquet.
+
+    The columns model, version, id, timestamp and prediction are what they say; every other column is a feature.
+    """
+    settings = settings_of(context, bootstrap_servers)
+    length = count_rows(file)
+    documents = read_predictions(file, model, version)
+    with click.progressbar(documents, length=length, label=f"publishing {file}", file=sys.stderr) as progress:
+        acknowledged = asyncio.run(publish_all(settings, progress, rate))
+    click.echo(f"{acknowledged} records acknowledged")
+
+
+async def publish_all(settings: Settings, documents: Iterable[dict[str, Any]], rate: float | None) -> int:
+    """Publish predictions and wait until Kafka has them.
+
+    Parameters
+    ----------
+    settings
+        Where Kafka is and how the topic is called.
+    documents
+        Predictions in the wire form; the id is the key.
+    rate
+        Records per second at most; None for as fast as it goes.
+
+    Returns
+    -------
+    Number of records acknowledged: all of them.
+
+    Raises
+    ------
+    KafkaUnreachable
+        Where no broker answers.
+    OperatorError
+        Where a document can't be written as JSON or Kafka refuses it.
+    """
+    chunk = CHUNK if rate is None else max(1, min(CHUNK, int(rate / 20)))
+    clock = asyncio.get_running_loop().time
+    remaining = iter(documents)
+    sent = 0
+    async with Outbox(settings.kafka, settings.topics.predictions) as outbox:
+        began = clock()
+        while records := list(islice(_records(remaining, sent), chunk)):
+            for key, value in records:
+                await outbox.send(value, key)
+            sent += len(records)
+            ahead_s = 0.0 if rate is None else began + sent / rate - clock()
+            await asyncio.sleep(max(0.0, ahead_s))  # even 0 lets the connection work
+    return outbox.acknowledged
+
+
+def _records(documents: Iterator[dict[str, Any]], done: int) -> Iterator[tuple[bytes | None, bytes]]:
+    """Yield keys and values."""
+    for row, document in enumerate(documents, start=done + 1):
+        told = document.get("id")
+        try:
+            yield None if told is None else str(told).encode(), orjson.dumps(document)
+        except orjson.JSONEncodeError as error:
+            raise OperatorError(f"row {row}: can't be written as JSON: {error}") from error

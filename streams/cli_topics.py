@@ -1,0 +1,33 @@
+"""``driftline topics``: make the topics."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from driftline.streams.cli_options import bootstrap_option, settings_of
+from driftline.streams.topics import DEFAULT_PARTITIONS, create_topics
+
+
+@click.group()
+def topics() -> None:
+    """Make the topics."""
+
+
+@topics.command()
+@click.option(
+    "--partitions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Partitions of the predictions topic. [default: as many as it has, {DEFAULT_PARTITIONS} where it is missing]",
+)
+@bootstrap_option
+@click.pass_context
+def create(context: click.Context, partitions: int | None, bootstrap_servers: str | None) -> None:
+    """Make the topics that are missing; those that exist stay as they are."""
+    found = asyncio.run(create_topics(settings_of(context, bootstrap_servers), partitions))
+    width = max(len(topic.name) for topic in found)
+    for topic in found:
+        outcome = "existed" if topic.existed else "created"
+        click.echo(f"{outcome}  {topic.name:<{width}}  {topic.partitions} partitions")

@@ -1,0 +1,26 @@
+"""``driftline worker``: run a worker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from driftline.streams.cli_options import bootstrap_option, settings_of
+from driftline.streams.connection import probe
+
+
+@click.command()
+@click.option("--app-id", metavar="NAME", help="Workers of one name share the work; goes over worker.app_id.")
+@bootstrap_option
+@click.pass_context
+def worker(context: click.Context, app_id: str | None, bootstrap_servers: str | None) -> int:
+    """Watch the predictions topic until told to stop (SIGTERM, Ctrl-C).
+
+    Start as many as the topic has partitions: they share the work, and when one goes the others take over.
+    """
+    settings = settings_of(context, bootstrap_servers, app_id)
+    asyncio.run(probe(settings.kafka))  # Faust would try for ever
+    from driftline.streams.app import run_worker  # noqa: PLC0415 - Faust, river and scipy: 2 s, not before the probe
+
+    return run_worker(settings)

@@ -1,0 +1,300 @@
+"""The configuration: one TOML file, environment variables over it, checked whole before anything starts.
+
+It is a frozen value. Importing this module is cheap: neither Faust nor river nor scipy comes with it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+from driftline.detectors.errors import OperatorError
+from driftline.detectors.plan import Plan, plan_from
+from driftline.streams.config_checks import misfits
+from driftline.streams.config_environment import VARIABLE_PREFIX, from_environment
+from driftline.streams.config_keys import no_such_key, printable_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+REMEDY = "`driftline config schema` lists every key"
+MASK = "********"
+
+TopicName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+
+
+class Secret:
+    """A text that no representation, dump or message shows.
+
+    Parameters
+    ----------
+    text
+        The secret.
+
+    Examples
+    --------
+    >>> Secret("hunter2")
+    '********'
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the secret, for whoever authenticates with it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return repr(MASK)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where Kafka is and how to speak to it.
+
+    Parameters
+    ----------
+    bootstrap_servers
+        ``host:port``, several separated by commas.
+    security_protocol
+        Kafka's name for the transport.
+    sasl_mechanism
+        How the user name and the password are proved; with SASL_PLAINTEXT and SASL_SSL.
+    sasl_username
+        User name; with SASL_PLAINTEXT and SASL_SSL.
+    sasl_password_file
+        File that holds the password and nothing else; a line break at its end is dropped.
+    sasl_password
+        The password itself, from the environment only: a configuration file is no place for it.
+    ssl_cafile
+        PEM file of the authorities to trust, instead of the system's.
+    ssl_certfile
+        PEM file of this client's certificate, where the broker asks for one.
+    ssl_keyfile
+        PEM file of its key.
+    """
+
+    bootstrap_servers: str = "localhost:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password_file: str | None = None
+    sasl_password: Secret | None = None
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether the client proves who it is by a password."""
+        return self.security_protocol.startswith("SASL_")
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.security_protocol.endswith("SSL")
+
+
+class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Names of the topics.
+
+    Parameters
+    ----------
+    predictions
+        What the services publish.
+    baselines
+        Baseline profiles, compacted.
+    partials
+        What stage 1 tells stage 2.
+    windows
+        The verdict of every judged window.
+    alerts
+        Alerts; compacted, it is the table of open ones.
+    dead_letters
+        Records that could not be used, with the reason.
+    """
+
+    predictions: TopicName = "predictions"
+    baselines: TopicName = "baselines"
+    partials: TopicName = "partials"
+    windows: TopicName = "windows"
+    alerts: TopicName = "alerts"
+    dead_letters: TopicName = "dead-letters"
+
+
+class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a worker runs; nothing here changes a verdict.
+
+    Parameters
+    ----------
+    app_id
+        Workers of one app_id share the work: it is their consumer group and the prefix of their changelog topics.
+    metrics_host
+        Address that serves metrics and health; 0.0.0.0 lets other machines in.
+    metrics_port
+        Its port; 0 takes any free one.
+    snapshot_interval_s
+        Seconds between snapshots: after a crash at most so much is read again.
+    idle_after_s
+        Seconds without a record after which a partition counts as idle and no longer holds provisional verdicts back.
+    session_timeout_s
+        Seconds after which a vanished worker's partitions go to the others.
+    max_record_bytes
+        A longer record goes to the dead letters.
+    instance_id
+        Kafka's static membership: with a name of its own, a worker that comes back in time keeps its partitions.
+    max_batch_records
+        Records of one partition that are taken at once.
+    """
+
+    app_id: TopicName = "driftline"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Port = 9108
+    snapshot_interval_s: Seconds = 10.0
+    idle_after_s: Seconds = 30.0
+    session_timeout_s: Seconds = 10.0
+    max_record_bytes: Positive = 1_048_576
+    instance_id: str | None = None
+    max_batch_records: Positive = 4_000
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole configuration.
+
+    Parameters
+    ----------
+    kafka
+        Where Kafka is.
+    topics
+        What the topics are called.
+    worker
+        How a worker runs.
+    plan
+        What is watched and how strictly: the only section that decides a verdict.
+    """
+
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    worker: Worker = Worker()
+    plan: Plan = Plan()
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the configuration.
+
+    Parameters
+    ----------
+    path
+        A TOML file; None for the defaults.
+    environ
+        Environment variables; those that begin with ``DRIFTLINE_`` go over the file. ``DRIFTLINE_WORKER__APP_ID`` is
+        ``app_id`` in section ``worker``; a key that is a table takes JSON.
+
+    Raises
+    ------
+    OperatorError
+        Naming the key or the variable, its value and the remedy.
+
+    Examples
+    --------
+    >>> load_settings(None, {"DRIFTLINE_WORKER__APP_ID": "blue"}).worker.app_id
+    'blue'
+    """
+    document = {} if path is None else _read(path)
+    _check_keys(Settings, document, ())
+    password = None
+    for variable in from_environment(Settings, environ):
+        if variable.keys == PASSWORD:
+            password = Secret(str(variable.value))
+            continue
+        section = document
+        for key in variable.keys[:-1]:
+            section = section.setdefault(key, {})
+        section[variable.keys[-1]] = variable.value
+        _check_keys(Settings, document, ())
+    settings = _converted(document)
+    if password is not None:
+        settings = msgspec.structs.replace(
+            settings, kafka=msgspec.structs.replace(settings.kafka, sasl_password=password)
+        )
+    return checked(settings)
+
+
+def checked(settings: Settings) -> Settings:
+    """These settings, if their parts go together.
+
+    Raises
+    ------
+    OperatorError
+        Naming the key, its value and the remedy.
+    """
+    for misfit in misfits(settings):
+        raise OperatorError(f"{misfit.key} = {printable_value(misfit.key, misfit.value)}: {misfit.remedy}")
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OperatorError(f"--config {path}: {error.strerror}; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OperatorError(f"--config {path}: not TOML: {error}") from error
+    if "sasl_password" in (section if isinstance(section := document.get("kafka"), dict) else {}):
+        raise OperatorError(
+            f"kafka.sasl_password = {MASK}: a configuration file is no place for it; put it into a file of its own "
+            f"and name that in kafka.sasl_password_file, or set {VARIABLE_PREFIX}KAFKA__SASL_PASSWORD"
+        )
+    return document
+
+
+def _check_keys(kind: Any, value: Any, path: tuple[str, ...]) -> None:
+    """Refuse keys that do not exist, wherever they stand."""
+    if not isinstance(value, dict):
+        return
+    if get_origin(kind) is dict:
+        for key, inner in value.items():
+            _check_keys(get_args(kind)[1], inner, (*path, key))
+    elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        for key, inner in value.items():
+            if key not in types:
+                raise no_such_key((*path, key), inner, known=types, root=Settings)
+            _check_keys(types[key], inner, (*path, key))
+
+
+def _converted(document: dict[str, Any]) -> Settings:
+    try:
+        settings = msgspec.convert(document, Settings)
+    except msgspec.ValidationError as error:
+        raise OperatorError(_located(str(error), document)) from error
+    plan_from(document.get("plan", {}))  # its bounds and the names of its detectors
+    return settings
+
+
+def _located(message: str, document: Any) -> str:
+    """Rewrite msgspec's ``Expected ... - at `$.section.key``` with the value that stands there."""
+    fault, _, place = message.partition(" - at `$.")
+    keys = place.rstrip("`").split(".")
+    value = document
+    for key in keys:  # a key of a free table shows as [...], and what stands behind it can't be told
+        value = value.get(key) if isinstance(value, dict) else None
+    shown = "" if value is None else f" = {printable_value(keys[-1], value)}"
+    return f"{'.'.join(keys)}{shown}: {fault[:1].lower()}{fault[1:]}; {REMEDY}"
+
+
+PASSWORD = ("kafka", "sasl_password")

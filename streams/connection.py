@@ -1,0 +1,253 @@
+"""From the configuration to clients of Kafka: the one place that knows how aiokafka and Faust want to be told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driftline.detectors.errors import OperatorError
+from driftline.streams.config import Kafka
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class KafkaUnreachable(OperatorError):  # noqa: N818 - named for what was met, like the others of the tree
+    """No broker answers at the address, or none lets us in."""
+
+
+def client_options(kafka: Kafka) -> dict[str, Any]:
+    """Return the keyword arguments that every aiokafka client takes.
+
+    Raises
+    ------
+    OperatorError
+        Where a file that the configuration names can't be used.
+
+    Examples
+    --------
+    >>> client_options(Kafka(bootstrap_servers="broker:9092"))
+    {'bootstrap_servers': 'broker:9092', 'client_id': 'driftline', 'security_protocol': 'PLAINTEXT'}
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "client_id": "driftline",
+        "security_protocol": kafka.security_protocol,
+    }
+    if kafka.uses_tls:
+        options["ssl_context"] = _tls(kafka)
+    if kafka.uses_sasl:
+        options["sasl_mechanism"] = kafka.sasl_mechanism
+        options["sasl_plain_username"] = kafka.sasl_username  # SCRAM's too, whatever the name says
+        options["sasl_plain_password"] = _password(kafka)
+    return options
+
+
+def faust_broker(kafka: Kafka) -> str:
+    """Return the broker address as Faust wants it.
+
+    Examples
+    --------
+    >>> faust_broker(Kafka(bootstrap_servers="one:9092, two:9092"))
+    'kafka://one:9092;kafka://two:9092'
+    """
+    return ";".join(f"kafka://{server}" for server in servers(kafka))
+
+
+def faust_credentials(kafka: Kafka) -> Any:
+    """Return Faust's ``broker_credentials``; None for a plaintext connection.
+
+    Raises
+    ------
+    OperatorError
+        Where a file that the configuration names can't be used.
+    """
+    if kafka.security_protocol == "PLAINTEXT":
+        return None
+    import faust  # noqa: PLC0415 - only a worker needs it
+
+    context = _tls(kafka) if kafka.uses_tls else None
+    if not kafka.uses_sasl:
+        return faust.SSLCredentials(context=context)
+    return faust.SASLCredentials(
+        username=kafka.sasl_username,
+        password=_password(kafka),
+        mechanism=kafka.sasl_mechanism,
+        ssl_context=context,
+    )
+
+
+def servers(kafka: Kafka) -> list[str]:
+    """Return the bootstrap addresses."""
+    return [server.strip() for server in kafka.bootstrap_servers.split(",")]
+
+
+def address(kafka: Kafka | str) -> Kafka:
+    """Return a full description of where Kafka is, for those who gave the address only."""
+    return Kafka(bootstrap_servers=kafka) if isinstance(kafka, str) else kafka
+
+
+@asynccontextmanager
+async def opened(make: Callable[..., Any], kafka: Kafka, **options: Any) -> AsyncIterator[Any]:
+    """Connect a client of aiokafka, and close it at the end of the ``async with`` statement.
+
+    Parameters
+    ----------
+    make
+        The client's class.
+    kafka
+        Where Kafka is.
+    options
+        What this client wants apart from the connection.
+
+    Raises
+    ------
+    KafkaUnreachable
+        Where no broker answers within 10 s; at once where the connection is refused.
+    OperatorError
+        Where Kafka refuses what was asked.
+    """
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - 0.2 s that the configuration commands don't need
+
+    settled, client = client_options(kafka), None
+    with _warnings() as warnings:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                client = make(**settled | {"bootstrap_servers": await _answering(kafka)}, **options)
+                await client.start()
+        except (KafkaError, OSError) as error:  # a TimeoutError is an OSError
+            if client is not None:
+                await _close(client)
+            reasons = [*warnings, str(error), f"no answer within {CONNECT_TIMEOUT_S:g} s"]
+            raise unreachable(kafka, next(filter(None, reasons))) from error
+    try:
+        yield client
+    except KafkaError as error:
+        raise explained(kafka, error) from error
+    finally:
+        await _close(client)
+
+
+async def probe(kafka: Kafka) -> None:
+    """Find out whether Kafka answers and lets us in.
+
+    Raises
+    ------
+    KafkaUnreachable
+        Where it does not, within 10 s.
+    """
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - see `opened`
+
+    async with opened(AIOKafkaAdminClient, kafka):
+        pass
+
+
+def unreachable(kafka: Kafka, reason: str) -> KafkaUnreachable:
+    """Return the error for an address where nothing of use answers."""
+    return KafkaUnreachable(
+        f"kafka.bootstrap_servers = {kafka.bootstrap_servers!r}: {reason}; check the address (--bootstrap-servers), that "
+        f"the broker runs, and kafka.security_protocol ({kafka.security_protocol})"
+    )
+
+
+def explained(kafka: Kafka, error: BaseException) -> OperatorError:
+    """Return an error of aiokafka as one that names the remedy."""
+    from aiokafka import errors  # noqa: PLC0415 - see `opened`
+
+    reason = str(error) or type(error).__name__
+    forbidden = (
+        errors.TopicAuthorizationFailedError,
+        errors.GroupAuthorizationFailedError,
+        errors.ClusterAuthorizationFailedError,
+    )
+    if isinstance(error, forbidden):
+        return OperatorError(
+            f"Kafka refused: {reason}; kafka.sasl_username = {kafka.sasl_username!r} needs an ACL for it"
+        )
+    if isinstance(error, errors.UnknownTopicOrPartitionError):
+        return OperatorError(f"{reason}; make the topics with `driftline topics create`")
+    if isinstance(error, (errors.KafkaConnectionError, errors.KafkaTimeoutError, errors.RequestTimedOutError)):
+        return unreachable(kafka, reason)
+    return OperatorError(f"Kafka refused: {reason}")
+
+
+async def _answering(kafka: Kafka) -> str:
+    """Return the first address that takes a connection: aiokafka would wait 40 s for each dead host of the list.
+
+    Raises
+    ------
+    OSError
+        Where none does.
+    """
+    attempts = [asyncio.create_task(_greet(server)) for server in servers(kafka)]
+    refusals = []
+    try:
+        for attempt in asyncio.as_completed(attempts):
+            try:
+                return await attempt
+            except OSError as error:
+                refusals.append(str(error))
+    finally:
+        for task in attempts:
+            task.cancel()
+    raise OSError("; ".join(refusals))
+
+
+async def _greet(server: str) -> str:
+    host, _, port = server.rpartition(":")
+    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    writer.close()
+    return server
+
+
+async def _close(client: Any) -> None:
+    await (client.close() if hasattr(client, "close") else client.stop())  # the admin client has its own word
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collect what aiokafka logs, newest first: its exception for a wrong password says no more than "unable"."""
+    messages: list[str] = []
+    collector = logging.Handler(logging.WARNING)
+    collector.emit = lambda record: messages.insert(0, record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("aiokafka")
+    logger.addHandler(collector)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(collector)
+
+
+def _tls(kafka: Kafka) -> ssl.SSLContext:
+    """Return a context that checks the broker's certificate and its host name, by Python's defaults."""
+    try:
+        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
+    except OSError as error:
+        raise OperatorError(f"kafka.ssl_cafile = {kafka.ssl_cafile!r}: {error}; name a PEM file") from error
+    if kafka.ssl_certfile is not None:
+        try:
+            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
+        except OSError as error:
+            files = f"kafka.ssl_certfile = {kafka.ssl_certfile!r}, kafka.ssl_keyfile = {kafka.ssl_keyfile!r}"
+            raise OperatorError(f"{files}: {error}; name PEM files that belong together") from error
+    return context
+
+
+def _password(kafka: Kafka) -> str:
+    if kafka.sasl_password is not None:
+        return kafka.sasl_password.reveal()
+    path = Path(str(kafka.sasl_password_file))
+    try:
+        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise OperatorError(f"kafka.sasl_password_file = {str(path)!r}: {reason}; name a readable file") from error
+    if not password:
+        raise OperatorError(f"kafka.sasl_password_file = {str(path)!r}: is empty; write the password into it")
+    return password

@@ -1,0 +1,86 @@
+"""Every metric of a worker, one a line: name, kind, unit, and what to do when it rises."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+MAX_SERIES = 20_000
+"""Series per gauge of drift; beyond it new ones are dropped and counted."""
+
+
+class Metrics:
+    """The closed set of a worker's metrics, in a registry of its own.
+
+    Parameters
+    ----------
+    version
+        Of driftline, for ``driftline_build_info``.
+    """
+
+    def __init__(self, version: str) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"driftline_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"driftline_{name}", text, labels, registry=registry)
+
+        # Records: in == accepted + late + rejected + replay_skipped at every moment.
+        self.records_in = counter("records_in", "Prediction records consumed.")
+        self.records = counter("records", "Prediction records by what became of them.", "result")
+        self.rejected = counter("records_rejected", "Rejected records by reason; look at dead-letters.", "reason")
+        self.lost = counter("lost_offsets", "Offsets that retention took before they were read: add workers.")
+        self.dead_letters = counter("dead_letters", "Dead letters written.")
+        # Progress: lag that rises while the watermark stands means a stuck worker.
+        self.lag = gauge("consumer_lag_records", "Records between position and end of the log.", "topic", "partition")
+        self.watermark = gauge("watermark_timestamp_seconds", "Event time up to which windows are closed.", "partition")
+        self.batch_seconds = Histogram(
+            "driftline_batch_duration_seconds",
+            "Time to take in one batch; near the poll interval: add workers.",
+            ["stage"],
+            registry=registry,
+            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0),
+        )
+        self.partitions = gauge("assigned_partitions", "Input partitions that this worker owns.")
+        self.checkpoints = counter("checkpoints", "Snapshots saved and committed.", "stage")
+        self.damaged = counter("damaged_snapshots", "Snapshots refused and rebuilt from the log: look at the log.", "stage")
+        # Findings.
+        self.windows_closed = counter("windows_closed", "Final verdicts by status.", "status")
+        self.stale_partials = counter("stale_partials", "Partials for final windows: repetitions after a crash.")
+        self.unmatched_partials = counter("unmatched_partials", "Partials of another baseline than the window's.")
+        self.drift_score = gauge("drift_score", "Score of the last window.", "model", "version", "signal", "detector")
+        self.drift_active = gauge("drift_active", "1 while an alert is open.", "model", "version", "signal", "detector")
+        self.alerts = counter("alerts", "Alerts sent.", "model", "kind", "severity", "state")
+        self.series_dropped = counter("series_dropped", "Drift series not exported for want of room.")
+        self.models = gauge("models_watched", "Model versions with a baseline.")
+        self.refused_baselines = counter("refused_baselines", "Records of topic baselines that can't be used.")
+        self.build = gauge("build_info", "Always 1.", "version")
+        self.build.labels(version).set(1)
+        for result in ("accepted", "late", "rejected", "replay_skipped"):
+            self.records.labels(result)
+        self._series: dict[tuple[str, str], set[tuple[Gauge, tuple[str, ...]]]] = {}
+        self._n_series = 0
+
+    def exposition(self) -> bytes:
+        """The registry in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def set_drift(self, gauge: Gauge, labels: tuple[str, str, str, str], value: float) -> None:
+        """Set a series of a model version, within the cap on series."""
+        own = self._series.setdefault(labels[:2], set())
+        if (gauge, labels) not in own:
+            if self._n_series >= MAX_SERIES:
+                self.series_dropped.inc()
+                return
+            own.add((gauge, labels))
+            self._n_series += 1
+        gauge.labels(*labels).set(value)
+
+    def forget(self, models: Iterable[tuple[str, str]]) -> None:
+        """Remove the series of model versions that another worker judges from now on."""
+        for key in models:
+            for gauge, labels in self._series.pop(key, ()):
+                gauge.remove(*labels)
+                self._n_series -= 1

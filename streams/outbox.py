@@ -1,0 +1,144 @@
+"""Writing to Kafka so that the number of records that arrived is known."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from driftline.detectors.errors import OperatorError
+from driftline.streams.connection import explained, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from driftline.streams.config import Kafka
+
+TOPIC_TIMEOUT_S = 5.0
+PRODUCER = {
+    "enable_idempotence": True,  # acknowledged by all replicas, and once: a retry makes no second record
+    "compression_type": "lz4",
+    "max_batch_size": 256 * 1024,
+}
+
+
+class Outbox:
+    """Records on their way to one topic.
+
+    An asynchronous context manager: leaving it waits until Kafka has acknowledged every record, or raises.
+
+    Parameters
+    ----------
+    kafka
+        Where Kafka is.
+    topic
+        Where the records go.
+
+    Attributes
+    ----------
+    acknowledged : int
+        Records that all in-sync replicas have.
+    failed : int
+        Records that Kafka did not take.
+    """
+
+    def __init__(self, kafka: Kafka, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._stack = AsyncExitStack()
+        self._producer: Any = None
+        self._error: BaseException | None = None
+        self.acknowledged = 0
+        self.failed = 0
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self._producer = await stack.enter_async_context(opened(AIOKafkaProducer, self._kafka, **PRODUCER))
+            try:
+                async with asyncio.timeout(TOPIC_TIMEOUT_S):  # aiokafka itself would ask for 40 s
+                    await self._producer.partitions_for(self._topic)
+            except TimeoutError as error:
+                raise OperatorError(
+                    f"topic {self._topic!r} does not exist: make the topics with `driftline topics create`"
+                ) from error
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with self._stack:
+            if error is None:
+                await self.flush()
+
+    async def send(
+        self, value: bytes, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> asyncio.Future[Any]:
+        """Hand a record over; waits only while the buffer is full.
+
+        Parameters
+        ----------
+        value, key, headers
+            As Kafka has them.
+
+        Returns
+        -------
+        A future that ends with the acknowledgement. To leave it alone is safe: a failure is counted, and
+        :meth:`flush` raises it.
+
+        Raises
+        ------
+        OperatorError
+            For a record that can never be sent: it is too large.
+        """
+        try:
+            future: asyncio.Future[Any] = await self._producer.send(self._topic, value, key, headers=headers)
+        except KafkaError as error:
+            self.failed += 1
+            raise explained(self._kafka, error) from error
+        future.add_done_callback(self._count)
+        return future
+
+    async def settled(self, future: asyncio.Future[Any]) -> None:
+        """Wait for the acknowledgement of one record.
+
+        Raises
+        ------
+        KafkaUnreachable
+            Where Kafka did not answer.
+        OperatorError
+            Where Kafka refused it.
+        """
+        try:
+            await future
+        except KafkaError as error:
+            self._error = None if self._error is error else self._error  # told here, so not once more by `flush`
+            raise explained(self._kafka, error) from error
+
+    async def flush(self) -> None:
+        """Wait until every record is acknowledged or given up.
+
+        Raises
+        ------
+        KafkaUnreachable
+            Where records were given up because Kafka did not answer; once for each loss.
+        OperatorError
+            Where Kafka refused them.
+        """
+        await self._producer.flush()
+        if self._error is not None:
+            error, self._error = self._error, None
+            cause = explained(self._kafka, error)
+            raise type(cause)(f"{self.failed} records were not acknowledged: {cause}") from error
+
+    def _count(self, future: asyncio.Future[Any]) -> None:
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if error is None:
+            self.acknowledged += 1
+        else:
+            self.failed += 1
+            self._error = self._error or error

@@ -1,0 +1,177 @@
+"""The two stages as the pump runs them: wire formats around the two ``step`` functions, and their metrics."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from driftline.detectors import profile_snapshot, profiling, verdict, verdict_snapshot
+from driftline.detectors.errors import DamagedState, RecordError
+from driftline.detectors.partials import Mark, Partial
+from driftline.detectors.profiling import PartitionState, Profiled
+from driftline.detectors.verdict import FleetState, Judged
+from driftline.detectors.watch import Watch
+from driftline.streams import wire
+from driftline.streams.metrics import Metrics
+from driftline.streams.wire import Outgoing, Raw
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Shared:
+    """What both stages read: the watch that is in force now, replaced whole when a baseline comes."""
+
+    watch: Watch
+    partitions: int
+    partials_partitions: int
+    max_record_bytes: int
+    metrics: Metrics
+
+
+class ProfilingStage:
+    """Stage 1: predictions in, partials, marks, single-record alerts and dead letters out."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[PartitionState, list[DamagedState]]:
+        """State from saved values."""
+        state, damaged = profile_snapshot.load(partition, self._shared.partitions, saved, self._shared.watch)
+        self._shared.metrics.damaged.labels("profiling").inc(len(damaged))
+        return state, damaged
+
+    def step(self, state: PartitionState, records: Sequence[Raw]) -> tuple[PartitionState, list[Outgoing]]:
+        """Take in records of one partition."""
+        started = perf_counter()
+        shared = self._shared
+        fresh = [record for record in records if record.offset >= state.next_offset]
+        if not fresh:
+            self._count(Profiled(skipped=len(records)), len(records))
+            return state, []
+        batch, unreadable = wire.decode(fresh, shared.watch, shared.max_record_bytes)
+        state, out = profiling.step(state, batch, shared.watch)
+        out.rejected = sorted(out.rejected + unreadable)
+        out.skipped += len(records) - len(fresh)
+        self._count(out, len(records))
+        shared.metrics.watermark.labels(state.partition).set(state.closed_ms / 1000)
+        shared.metrics.batch_seconds.labels("profiling").observe(perf_counter() - started)
+        return state, [*self._outgoing(out), *_dead_letters(fresh, out.rejected)]
+
+    def _outgoing(self, out: Profiled) -> Iterator[Outgoing]:
+        """Partials before their mark; single-record alerts first of all, for they are waited for."""
+        for alert in out.events:
+            self._shared.metrics.alerts.labels(alert.model, alert.kind, alert.severity, alert.state).inc()
+            yield wire.alert_record(alert)
+        for partial in out.partials:
+            yield wire.partial_record(partial)
+        if out.mark is not None:
+            yield from wire.mark_records(out.mark, self._shared.partials_partitions)
+
+    def _count(self, out: Profiled, n: int) -> None:
+        """All counters of one batch at one moment, so that they always add up."""
+        metrics = self._shared.metrics
+        metrics.records_in.inc(n)
+        for result, count in (
+            ("accepted", out.accepted),
+            ("late", out.late),
+            ("rejected", len(out.rejected)),
+            ("replay_skipped", out.skipped),
+        ):
+            if count:
+                metrics.records.labels(result).inc(count)
+        for _, reason in out.rejected:
+            metrics.rejected.labels(reason).inc()
+        metrics.dead_letters.inc(len(out.rejected))
+
+    def idle(self, state: PartitionState) -> list[Outgoing]:
+        """What to send when the partition has been silent for a while."""
+        return list(self._outgoing(profiling.provisional(state)))
+
+    def dump(self, state: PartitionState) -> Iterator[tuple[bytes, bytes]]:
+        """Values to save."""
+        self._shared.metrics.checkpoints.labels("profiling").inc()
+        return profile_snapshot.dump(state, self._shared.watch)
+
+    def gap(self, partition: int, lost: int) -> None:
+        """Count offsets that retention took."""
+        del partition
+        self._shared.metrics.lost.inc(lost)
+
+    def released(self, state: PartitionState) -> None:
+        """Remove the series of a partition that another worker owns from now on."""
+        self._shared.metrics.watermark.remove(state.partition)
+
+
+def _dead_letters(records: Sequence[Raw], rejected: Sequence[tuple[int, str]]) -> Iterator[Outgoing]:
+    if rejected:
+        by_offset = {record.offset: record for record in records}
+        for offset, reason in rejected:
+            yield wire.dead_letter(by_offset[offset], reason)
+
+
+class VerdictStage:
+    """Stage 2: partials and marks in, verdicts and alerts out, gauges set."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[FleetState, list[DamagedState]]:
+        """State from saved values."""
+        state, damaged = verdict_snapshot.load(partition, saved)
+        self._shared.metrics.damaged.labels("verdict").inc(len(damaged))
+        return state, damaged
+
+    def step(self, state: FleetState, records: Sequence[Raw]) -> tuple[FleetState, list[Outgoing]]:
+        """Take in records of one partition of ``partials``."""
+        started = perf_counter()
+        state, out = verdict.step(state, list(_items(records)), self._shared.watch)
+        # A record that could not be read moves the state on as well.
+        state.next_offset = max(state.next_offset, records[-1].offset + 1)
+        self._export(out)
+        self._shared.metrics.batch_seconds.labels("verdict").observe(perf_counter() - started)
+        return state, [*map(wire.verdict_record, out.verdicts), *map(wire.alert_record, out.alerts)]
+
+    def _export(self, out: Judged) -> None:
+        metrics = self._shared.metrics
+        metrics.stale_partials.inc(out.stale)
+        metrics.unmatched_partials.inc(out.unmatched)
+        for found in out.verdicts:
+            if found.final:
+                metrics.windows_closed.labels(found.status).inc()
+            for name, signal in found.signals.items():
+                for detector, score in signal.scores.items():
+                    if score is not None:
+                        place = (found.model, found.version, name, detector)
+                        metrics.set_drift(metrics.drift_score, place, score)
+        for alert in out.alerts:
+            metrics.alerts.labels(alert.model, alert.kind, alert.severity, alert.state).inc()
+            if alert.state != "event":
+                place = (alert.model, alert.version, alert.signal, alert.kind)
+                metrics.set_drift(metrics.drift_active, place, float(alert.state == "firing"))
+
+    def idle(self, state: FleetState) -> list[Outgoing]:
+        """Stage 2 has nothing to say of its own silence."""
+        del state
+        return []
+
+    def dump(self, state: FleetState) -> Iterator[tuple[bytes, bytes]]:
+        """Values to save."""
+        self._shared.metrics.checkpoints.labels("verdict").inc()
+        return verdict_snapshot.dump(state, self._shared.watch)
+
+    def gap(self, partition: int, lost: int) -> None:
+        """Tell of partials that retention took: the windows they belong to may lack a part."""
+        log.error("partials partition %d: %d records gone; some windows may be judged without a part", partition, lost)
+
+    def released(self, state: FleetState) -> None:
+        """Remove the series of model versions that another worker judges from now on."""
+        self._shared.metrics.forget(state.models)
+
+
+def _items(records: Sequence[Raw]) -> Iterator[tuple[int, Partial | Mark]]:
+    for record in records:
+        try:
+            yield record.offset, wire.decode_stage_two(record.value)
+        except RecordError as error:
+            log.error("partials partition %d offset %d: %s; skipped", record.partition, record.offset, error)  # noqa: TRY400

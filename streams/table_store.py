@@ -1,0 +1,67 @@
+"""States in a Faust table's changelog, offsets in the consumer group."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from faust.types import TP
+
+log = logging.getLogger(__name__)
+
+COMMIT_TIMEOUT_S = 10.0
+
+
+class TableStore:
+    """Store of one stage.
+
+    Parameters
+    ----------
+    app
+        The Faust application.
+    topic
+        The topic that the stage reads; partition p of the changelog holds the state of its partition p.
+    table
+        Faust table of bytes to bytes whose changelog keeps the values.
+    """
+
+    def __init__(self, app: Any, topic: str, table: Any) -> None:
+        self._app, self._topic, self._table = app, topic, table
+
+    def load(self, partition: int) -> Mapping[bytes, bytes]:
+        """The saved values of a partition, as the changelog gave them back."""
+        prefix = _prefix(partition)
+        return {key[len(prefix) :]: value for key, value in self._table.data.items() if key.startswith(prefix)}
+
+    async def save(self, partition: int, values: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write values in this order; return when all are acknowledged."""
+        prefix, sent = _prefix(partition), []
+        for key, value in values:
+            # `table[key] = value` works only inside an event, and writes to that event's partition.
+            sent.append(self._table.send_changelog(partition, prefix + key, value))
+            self._table.data[prefix + key] = value
+        await asyncio.gather(*sent)
+
+    async def commit(self, partition: int, next_offset: int) -> None:
+        """Commit an offset: a hint, for the state's own offset decides. A refusal shows in the progress watch."""
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                done = await self._app.consumer._commit({TP(self._topic, partition): next_offset})  # noqa: SLF001
+        except TimeoutError:
+            done = False
+        if not done:
+            log.warning("%s[%d]: offset %d is saved, but not committed", self._topic, partition, next_offset)
+
+    async def seek(self, partition: int, offset: int) -> None:
+        """Go on reading there."""
+        log.info("%s[%d]: sought to offset %d, where its state ends", self._topic, partition, offset)
+        await self._app.consumer.seek(TP(self._topic, partition), offset)
+
+    async def log_start(self, partition: int) -> int:
+        """First offset that the log still has."""
+        tp = TP(self._topic, partition)
+        return int((await self._app.consumer.earliest_offsets(tp))[tp])
+
+
+def _prefix(partition: int) -> bytes:
+    return f"{partition}/".encode()

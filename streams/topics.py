@@ -1,0 +1,164 @@
+"""The topics: which there are, how they are partitioned and how long they keep what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from driftline.detectors.errors import OperatorError
+from driftline.streams.connection import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from driftline.streams.config import Settings
+
+DEFAULT_PARTITIONS = 4
+MAX_REPLICAS = 3
+DAY_MS = 86_400_000
+
+
+class TopicSpec(NamedTuple):
+    """What a topic must be.
+
+    Parameters
+    ----------
+    name
+        The topic.
+    partitions
+        How many it has.
+    config
+        Kafka's topic settings that differ from the broker's.
+    """
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+class TopicFound(NamedTuple):
+    """A topic as it is now.
+
+    Parameters
+    ----------
+    name, partitions
+        Which, and how many partitions it has.
+    existed
+        Whether it was there before; its settings were then left alone.
+    """
+
+    name: str
+    partitions: int
+    existed: bool
+
+
+def topic_table(settings: Settings, partitions: int) -> list[TopicSpec]:
+    """Return every topic that driftline reads or writes.
+
+    Parameters
+    ----------
+    settings
+        The topics' names and the workers' ``app_id``.
+    partitions
+        Of `predictions`. `partials` and both changelogs must have as many: a partition's counts and its snapshot
+        follow it to the same worker. `baselines` and `alerts` are small and read whole: one each.
+
+    Examples
+    --------
+    >>> from driftline.streams.config import Settings
+    >>> for spec in topic_table(Settings(), 4):
+    ...     print(spec.name, spec.partitions, spec.config.get("cleanup.policy", "the broker's"))
+    predictions 4 the broker's
+    baselines 1 compact
+    partials 4 delete
+    windows 4 delete
+    alerts 1 compact,delete
+    dead-letters 4 delete
+    driftline-profiles-changelog 4 compact
+    driftline-verdicts-changelog 4 compact
+    """
+    topics, app_id = settings.topics, settings.worker.app_id
+    return [
+        TopicSpec(topics.predictions, partitions, {}),  # the user's own, and theirs to keep
+        TopicSpec(topics.baselines, 1, COMPACT),
+        TopicSpec(topics.partials, partitions, _delete_after(1)),
+        TopicSpec(topics.windows, partitions, _delete_after(365)),
+        TopicSpec(topics.alerts, 1, COMPACT | _delete_after(365) | {"cleanup.policy": "compact,delete"}),
+        TopicSpec(topics.dead_letters, partitions, _delete_after(14)),
+        TopicSpec(f"{app_id}-profiles-changelog", partitions, COMPACT),
+        TopicSpec(f"{app_id}-verdicts-changelog", partitions, COMPACT),
+    ]
+
+
+async def create_topics(settings: Settings, partitions: int | None = None) -> list[TopicFound]:
+    """Make the topics that are missing; those that exist stay as they are.
+
+    Parameters
+    ----------
+    settings
+        Where Kafka is and how the topics are called.
+    partitions
+        Of `predictions`; None: as many as it has, and 4 where it is missing.
+
+    Returns
+    -------
+    Every topic, in the order of :func:`topic_table`.
+
+    Raises
+    ------
+    KafkaUnreachable
+        Where no broker answers.
+    OperatorError
+        Where a topic can't be made, or one that exists has the wrong number of partitions.
+    """
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - 0.2 s that `--help` has no use for
+
+    async with opened(AIOKafkaAdminClient, settings.kafka) as admin:
+        known = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+        wanted = topic_table(settings, partitions or known.get(settings.topics.predictions, DEFAULT_PARTITIONS))
+        _check_partitions(wanted, known)
+        missing = [spec for spec in wanted if spec.name not in known]
+        if missing:
+            await _create(admin, missing)
+    return [TopicFound(spec.name, spec.partitions, spec.name in known) for spec in wanted]
+
+
+def _check_partitions(wanted: Sequence[TopicSpec], known: Mapping[str, int]) -> None:
+    """Refuse a topic that exists with another number of partitions than those it must go with."""
+    for spec in wanted:
+        if known.get(spec.name, spec.partitions) != spec.partitions:
+            raise OperatorError(
+                f"topic {spec.name!r} exists with {known[spec.name]} partitions, needed are {spec.partitions}: give "
+                f"--partitions {known[spec.name]}, or remove the topic, or name another"
+            )
+
+
+async def _create(admin: Any, specs: Sequence[TopicSpec]) -> None:
+    from aiokafka.admin import NewTopic  # noqa: PLC0415 - see `create_topics`
+    from aiokafka.errors import TopicAlreadyExistsError, for_code  # noqa: PLC0415
+
+    cluster = await admin.describe_cluster()
+    brokers = [broker["node_id"] for broker in cluster["brokers"]]
+    if cluster["controller_id"] not in brokers:
+        raise OperatorError("this broker makes no topics on request; an embedded one is told its topics at its start")
+    replicas = min(MAX_REPLICAS, len(brokers))
+    answer = await admin.create_topics(
+        [NewTopic(spec.name, spec.partitions, replicas, topic_configs=dict(spec.config)) for spec in specs]
+    )
+    for name, code, *detail in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:  # somebody else was quicker
+            raise OperatorError(
+                f"topic {name!r} can't be made: {error.__name__} {' '.join(filter(None, detail))}".strip()
+            )
+
+
+def _delete_after(days: int) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
+
+
+# Kafka compacts closed segments only, and by default closes one at 1 GB: a worker that restores would read that much.
+COMPACT: dict[str, str] = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(64 * 2**20),
+    "min.cleanable.dirty.ratio": "0.1",
+}
