@@ -94,6 +94,8 @@ class OutlierProfile(msgspec.Struct, frozen=True, kw_only=True):
         Number of baseline rows that got a score.
     tail, tail_counts
         High baseline scores, ascending, and how many baseline scores reach each: by them a score gets its rank.
+    mean_excess
+        Scale of the tail beyond the highest baseline score.
     dispersion
         Variance of the number of outliers per block over the binomial one, at least 1.
     """
@@ -107,6 +109,7 @@ class OutlierProfile(msgspec.Struct, frozen=True, kw_only=True):
     scored: int
     tail: list[float]
     tail_counts: list[int]
+    mean_excess: float
     dispersion: float
 
 

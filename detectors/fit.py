@@ -170,7 +170,7 @@ def outlier_profile(features: Mapping[str, F64]) -> OutlierProfile | None:
     low, high, centre = (list(each) for each in zip(*spread.values(), strict=True))
     blank = OutlierProfile(
         features=list(spread), low=low, high=high, centre=centre, window=outliers.WINDOW,
-        leaves="", scored=0, tail=[], tail_counts=[], dispersion=1.0,
+        leaves="", scored=0, tail=[], tail_counts=[], mean_excess=1.0, dispersion=1.0,
     )  # fmt: skip
     rows = outliers.unit_rows(np.array([features[name] for name in spread]), blank)
     masses = Masses.empty(outliers.N_TREES, outliers.HEIGHT, outliers.WINDOW)

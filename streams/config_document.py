@@ -84,6 +84,15 @@ def every_key() -> list[Key]:
     return found
 
 
+def markdown_table() -> str:
+    """Return the manual's table of all keys."""
+    rows = [
+        f"| `{key.name}` | `{key.variable}` | {f'`{key.default}`' if key.default else ''} | {key.meaning} |"
+        for key in every_key()
+    ]
+    return "\n".join(["| Key | Environment variable | Default | Meaning |", "|---|---|---|---|", *rows])
+
+
 def meanings(kind: type[msgspec.Struct]) -> dict[str, str]:
     """Return what each field of a struct means, from the section Parameters of its docstring (numpydoc)."""
     text = textwrap.dedent((kind.__doc__ or "").partition("\n")[2])
