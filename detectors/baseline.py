@@ -142,11 +142,13 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     outliers: OutlierProfile | None = None
 
     def to_json(self) -> bytes:
-        """The document, keys sorted, with ``format`` always present."""
+        """The document, with ``format`` always present.
+
+        Signals keep their order: features that a logger gives by position are named by it, and a window's cells follow
+        it, so it is part of what the hash is of.
+        """
         document = msgspec.to_builtins(self)
-        return orjson.dumps(
-            {"format": FORMAT, "effective_from_ms": self.effective_from_ms} | document, option=orjson.OPT_SORT_KEYS
-        )
+        return orjson.dumps({"format": FORMAT, "effective_from_ms": self.effective_from_ms} | document)
 
     @classmethod
     def from_json(cls, raw: bytes) -> "Baseline":

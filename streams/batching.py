@@ -51,7 +51,9 @@ class BatchSchema(Schema):  # type: ignore[misc]  # Faust's class is untyped to 
     """Lets keys and values through as they are."""
 
     def loads_key(self, _app: Any, message: Any, **_options: Any) -> Any:
+        """The key as it is."""
         return message.key
 
     def loads_value(self, _app: Any, message: Any, **_options: Any) -> Any:
+        """The value, a list of records, as it is."""
         return message.value

@@ -199,6 +199,16 @@ async def _answering(kafka: Kafka) -> str:
     raise OSError("; ".join(refusals))
 
 
+async def is_reachable(kafka: Kafka) -> bool:
+    """Tell whether some address takes a connection within 3 s."""
+    try:
+        async with asyncio.timeout(3.0):
+            await _answering(kafka)
+    except OSError:
+        return False
+    return True
+
+
 async def _greet(server: str) -> str:
     host, _, port = server.rpartition(":")
     _, writer = await asyncio.open_connection(host.strip("[]"), int(port))

@@ -9,6 +9,7 @@ import tempfile
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+import click
 import orjson
 
 from driftline.detectors.alerts import Alert
@@ -74,6 +75,22 @@ class Seen(NamedTuple):
 
     verdicts: list[Verdict]
     alerts: list[Alert]
+
+
+@click.command()
+@click.option("--pace", "pace_s", default=0.9, show_default=True, metavar="SECONDS", type=click.FloatRange(min=0))
+def demo(pace_s: float) -> int:
+    """Watch drift being found in a made-up stream; needs no Kafka.
+
+    An embedded broker and a worker are started. A credit model's predictions are published, a window every PACE
+    seconds: first a clean half, then five faults in turn. At the end stands what found each fault, and how soon.
+    """
+    try:
+        run_demo(Scale(pace_s=pace_s), click.echo)
+    except DemoFailed as failure:
+        click.echo(f"driftline: the demo failed: {failure}", err=True)
+        return 1
+    return 0
 
 
 def run_demo(scale: Scale, say: Callable[[str], None]) -> None:

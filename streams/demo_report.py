@@ -91,14 +91,14 @@ def false_alarms(phases: Sequence[Phase], alerts: Iterable[Alert]) -> list[Disco
 def table(results: Sequence[Outcome]) -> Iterator[str]:
     """Lines for people: a fault a line, with everything that found it beneath one another."""
     width = max(len(result.fault.name) for result in results) + 2
-    yield f"{'fault':{width}}{'found by':34}after"
+    yield f"{'fault':{width}}{'found by':30}after (event time)"
     for result in results:
         name = result.fault.name
         for discovery in result.found:
-            yield f"{name:{width}}{_what(discovery.alert):34}{_after(discovery)}"
+            yield f"{name:{width}}{_what(discovery.alert):30}{_after(discovery)}"
             name = ""
         if not result.found:
-            yield f"{name:{width}}NOT FOUND"
+            yield f"{name:{width}}NOT FOUND: {result.fault.hidden}".rstrip(": ")
     for result in results:
         for each in result.beside:
             yield f"beside: {_what(each.alert)} alarmed during {result.fault.name!r}, which does not touch it"

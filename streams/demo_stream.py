@@ -38,11 +38,14 @@ class Fault(NamedTuple):
         Signals of which an alert tells of this fault; an empty name stands for the record or window as a whole.
     inject
         The rows of a window with the fault in them.
+    hidden
+        Why it may escape; said where it does.
     """
 
     name: str
     signals: frozenset[str]
     inject: Callable[[Table, Random], Table]
+    hidden: str = ""
 
 
 class Phase(NamedTuple):
@@ -199,5 +202,11 @@ FAULTS = (
     Fault("3 % of purposes are a new category", frozenset({"purpose"}), _new_purpose),
     Fault("20 % of months_employed are null", frozenset({"months_employed"}), _lost_employment),
     Fault("2 ages a window are 200", frozenset({"age"}), _impossible_age),
-    Fault("monthly_spending joined to the wrong rows", frozenset({"monthly_spending", ""}), _mixed_up_spending),
+    Fault(
+        "monthly_spending joined to the wrong rows",
+        frozenset({"monthly_spending", ""}),
+        _mixed_up_spending,
+        "every signal by itself looks as before; only the half-space trees see signals together, and they rank single "
+        "records that lie far out, which none of these does",
+    ),
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from driftline.detectors.errors import DamagedState
+from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ class Pump(Generic[S]):
         for error in damaged:
             log.error("partition %d: %s; left out, the log is read again from its beginning", partition, error)
         now = self._clock()
-        held = self._held[partition] = _Held(state, now, now, restored=bool(saved))
+        held = self._held[partition] = _Held(state, now, now, restored=bool(saved), saved_offset=state.next_offset)
         log.info("partition %d: goes on at offset %d", partition, state.next_offset)
         return held
 
@@ -191,6 +192,11 @@ class Pump(Generic[S]):
             self._stage.gap(partition, lost)
         return True
 
+    def progress(self, partition: int, end: int) -> Progress:
+        """How far an owned partition has come, of a log that ends there."""
+        held = self._held[partition]
+        return Progress(held.state.next_offset, end, held.saved_offset)
+
     async def checkpoint(self, partition: int) -> None:
         """Wait for what was sent, save the state, commit its offset."""
         held = self._held[partition]
@@ -198,9 +204,10 @@ class Pump(Generic[S]):
             held.saved_at = self._clock()
             # All three are taken at one moment; records that come while we wait belong to the next checkpoint.
             waiting, held.unacknowledged = held.unacknowledged, []
-            next_offset, values = held.state.next_offset, list(self._stage.dump(held.state))
+            next_offset, is_new = held.state.next_offset, held.state.next_offset != held.saved_offset
+            values = list(self._stage.dump(held.state)) if is_new else []
             await asyncio.gather(*waiting)
-            if next_offset == held.saved_offset:
+            if not is_new:
                 return
             await self._store.save(partition, values)
             await self._store.commit(partition, next_offset)

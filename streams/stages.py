@@ -28,6 +28,10 @@ class Shared:
     max_record_bytes: int
     metrics: Metrics
 
+    def partitions_of(self, stage: str) -> int:
+        """Partitions of what a stage reads."""
+        return {"profiles": self.partitions, "verdicts": self.partials_partitions}[stage]
+
 
 class ProfilingStage:
     """Stage 1: predictions in, partials, marks, single-record alerts and dead letters out."""

@@ -66,23 +66,17 @@ def decode(records: Sequence[Raw], watch: Watch, max_bytes: int) -> tuple[Batch,
     rejected: list[tuple[int, str]] = []
     for record in records:
         value = record.value
+        if value is None or len(value) > max_bytes:
+            rejected.append((record.offset, "tombstone" if value is None else "too_large"))
+            continue
         try:
-            if value is None or len(value) > max_bytes:
-                raise RecordError("tombstone" if value is None else "too_large")
-            prediction = _prediction(value)
-        except msgspec.ValidationError as error:
+            predictions.append(_prediction(value))
+        except _UNUSABLE as error:
             try:
-                prediction = _from_positional(value, error, watch)  # type: ignore[arg-type]  # it was decoded
+                predictions.append(_second_look(value, error, watch))
             except RecordError as refused:
                 rejected.append((record.offset, refused.reason))
                 continue
-        except RecordError as refused:
-            rejected.append((record.offset, refused.reason))
-            continue
-        except _UNUSABLE as error:
-            rejected.append((record.offset, _reason(error)))
-            continue
-        predictions.append(prediction)
         kept.append(record)
     return _timed(records, kept, predictions, rejected), sorted(rejected)
 
@@ -112,7 +106,7 @@ def _reason(error: Exception) -> str:
     return "invalid_json"
 
 
-def _from_positional(value: bytes, error: msgspec.ValidationError, watch: Watch) -> Prediction:
+def _second_look(value: bytes, error: Exception, watch: Watch) -> Prediction:
     """Read the form of existing loggers: features by position, named in the baseline's order.
 
     Raises
@@ -120,6 +114,8 @@ def _from_positional(value: bytes, error: msgspec.ValidationError, watch: Watch)
     RecordError
         Where the record is of neither form; the reason is then the prediction form's.
     """
+    if not isinstance(error, msgspec.ValidationError):
+        raise RecordError(_reason(error)) from error
     try:
         logged = _positional(value)
     except _UNUSABLE:
@@ -161,10 +157,7 @@ def event_times(timestamps: Sequence[float | str | None], appended_ms: I64) -> I
         except OverflowError:
             pass
     return np.array(
-        [
-            int(own) if stamp is None else _event_time(stamp)
-            for stamp, own in zip(timestamps, appended_ms, strict=True)
-        ],
+        [int(own) if stamp is None else _event_time(stamp) for stamp, own in zip(timestamps, appended_ms, strict=True)],
         np.int64,
     )
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.plan import Plan
 from driftline.streams.config import Kafka, Secret, Settings, load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SASL = {
     "DRIFTLINE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
@@ -186,10 +189,8 @@ def test_two_passwords_are_one_too_many() -> None:
 def test_whatever_a_table_holds_is_settings_or_the_operators_error(table: Any) -> None:
     text = msgspec.json.encode(table).decode()
     for name in ("DRIFTLINE_PLAN__MODELS", "DRIFTLINE_PLAN__DETECTORS"):
-        try:
+        with suppress(OperatorError):
             assert isinstance(load_settings(None, {name: text}), Settings)
-        except OperatorError as error:
-            assert str(error)
 
 
 def test_the_configuration_is_cheap_to_import() -> None:

@@ -1,0 +1,109 @@
+"""Notices a worker that lives but does not work, and ends it so that it is started anew.
+
+aiokafka can stick after a broker restart without any public sign, and a blocked event loop sends heartbeats all the
+same, from its other thread. So the only trustworthy sign is progress: offsets that move while there is lag.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from time import monotonic
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+
+EXIT_STUCK = 70
+UNREADY_AFTER_S = 25.0
+EXIT_AFTER_S = 50.0
+
+
+class Progress(NamedTuple):
+    """How far one partition has come.
+
+    Parameters
+    ----------
+    next_offset, end
+        First offset not taken in, and end of the log.
+    saved_offset
+        Offset of the last checkpoint that was saved.
+    """
+
+    next_offset: int
+    end: int
+    saved_offset: int
+
+
+class Watchdog:
+    """Keeps time since each partition last moved.
+
+    Parameters
+    ----------
+    clock
+        Monotonic seconds.
+
+    Examples
+    --------
+    A partition with lag that has not moved for 30 s makes the worker unready; one without lag may rest.
+
+    >>> now = 0.0
+    >>> dog = Watchdog(lambda: now)
+    >>> dog.observe({"a": Progress(5, 9, 5), "b": Progress(9, 9, 9)})
+    >>> now = 30.0
+    >>> dog.observe({"a": Progress(5, 9, 5), "b": Progress(9, 9, 9)})
+    >>> dog.complaint()
+    'a: no progress for 30 s at offset 5 of 9'
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._moved: dict[Hashable, tuple[Progress, float]] = {}
+        self._beat = clock()
+
+    def observe(self, partitions: Mapping[Hashable, Progress]) -> None:
+        """Take in how far every owned partition has come; to be called about once a second by the event loop."""
+        now = self._beat = self._clock()
+        self._moved = {
+            name: self._moved[name]
+            if name in self._moved and not _is_moving(self._moved[name][0], progress)
+            else (progress, now)
+            for name, progress in partitions.items()
+        }
+
+    def forgive(self) -> None:
+        """Start counting anew: the cause lies outside, or there was nothing to consume."""
+        self._beat = self._clock()
+        self._moved.clear()
+
+    def stuck_for(self) -> float:
+        """Seconds for which the slowest partition has been stuck, or the event loop silent."""
+        now = self._clock()
+        return max([now - self._beat, *(now - since for _, since in self._moved.values())])
+
+    def complaint(self) -> str | None:
+        """Why the worker is not ready, if so."""
+        now = self._clock()
+        for name, (progress, since) in self._moved.items():
+            if now - since >= UNREADY_AFTER_S:
+                return f"{name}: no progress for {now - since:.0f} s at offset {progress.next_offset} of {progress.end}"
+        return None
+
+    def guard(self) -> threading.Thread:
+        """Watch the event loop from a thread of its own; a loop silent for too long ends the process."""
+        thread = threading.Thread(target=self._watch, name="driftline-watchdog", daemon=True)
+        thread.start()
+        return thread
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(1.0):
+            if self._clock() - self._beat >= EXIT_AFTER_S:
+                log.critical("the event loop has been blocked for %.0f s: exit %d", EXIT_AFTER_S, EXIT_STUCK)
+                os._exit(EXIT_STUCK)
+
+
+def _is_moving(before: Progress, now: Progress) -> bool:
+    """Whether a partition moved or had nothing to do: all consumed, all saved."""
+    is_done = now.next_offset >= now.end and now.saved_offset >= now.next_offset
+    has_moved = now.next_offset != before.next_offset or now.saved_offset != before.saved_offset
+    return is_done or has_moved

@@ -1,0 +1,166 @@
+"""One worker process: two agents on two pumps, and a tick that saves, measures and watches."""
+
+import asyncio
+import gc
+import logging
+from time import monotonic
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from driftline.detectors.errors import OperatorError
+from driftline.streams.batching import BatchSchema
+from driftline.streams.config import Settings
+from driftline.streams.connection import is_reachable
+from driftline.streams.pump import Pump, Sink
+from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.table_store import TableStore
+from driftline.streams.watchdog import EXIT_AFTER_S, Progress, Watchdog
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+
+
+class Worker:
+    """What a worker holds, and how it starts, ticks and stops.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    app
+        Faust application, not yet started.
+    shared
+        What both stages read.
+    sink
+        Where outputs go.
+    """
+
+    def __init__(self, settings: Settings, app: faust.App, shared: Shared, sink: Sink) -> None:
+        self.app, self.shared, self._settings = app, shared, settings
+        topics = settings.topics
+        self._pumps: dict[str, Pump[Any]] = {
+            topics.predictions: self._pump(topics.predictions, ProfilingStage(shared), "profiles", sink),
+            topics.partials: self._pump(topics.partials, VerdictStage(shared), "verdicts", sink),
+        }
+        self._watchdog = Watchdog()
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+
+    def _pump(self, topic: str, stage: Any, name: str, sink: Sink) -> Pump[Any]:
+        """One agent and one table per stage. An exception in an agent is ours and ends the worker."""
+        knobs, partitions = self._settings.worker, self.shared.partitions_of(name)
+        table = self.app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes)  # bytes: no serializer
+        pump: Pump[Any] = Pump(
+            stage,
+            sink,
+            TableStore(self.app, topic, table),
+            interval_s=knobs.snapshot_interval_s,
+            idle_after_s=knobs.idle_after_s,
+            clock=monotonic,
+        )
+
+        async def agent(stream: Any) -> None:
+            async for event in stream.events():
+                try:
+                    await pump.take(event.message.partition, event.message.value)
+                except Exception as error:
+                    await self.app.crash(error)
+                    raise
+
+        channel = self.app.topic(topic, schema=BatchSchema(), acks=False)
+        self.app.agent(channel, name=f"driftline.{name}", concurrency=1)(agent)
+        return pump
+
+    async def start(self) -> None:
+        """Consume until the application stops.
+
+        Raises
+        ------
+        BaseException
+            What it crashed of.
+        """
+        await self.app.start()
+        # What lives as long as the worker is not worth walking by the garbage collector again and again.
+        gc.collect()
+        gc.freeze()
+        await self.app.wait_until_stopped()
+        if self.app.crash_reason is not None:
+            raise self.app.crash_reason
+
+    async def stop(self) -> None:
+        """Checkpoint everything, then leave the group."""
+        for pump in self._pumps.values():
+            await pump.release(pump.states)
+        await self.app.stop()
+
+    async def _on_revoked(self, _app: Any, revoked: set[TP], **_options: Any) -> None:
+        for topic, pump in self._pumps.items():
+            await pump.release([tp.partition for tp in revoked if tp.topic == topic])
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether partitions are assigned and their states restored."""
+        return not self.app.rebalancing and bool(self.app.tables.recovery.completed.is_set())
+
+    def unready(self) -> str | None:
+        """Why this worker is not ready, if so."""
+        if self.app.should_stop:
+            return "stopping"
+        return self._watchdog.complaint() if self.is_consuming else "rebalancing or restoring state"
+
+    async def tick(self) -> None:
+        """Save what is due, tell of silence, measure lag, twice a second; return once the worker is stuck."""
+        self._watchdog.guard()
+        while not await self._is_stuck():
+            await asyncio.sleep(TICK_S)
+            if self.is_consuming:
+                self._watchdog.observe(
+                    {
+                        f"{topic}[{partition}]": progress
+                        for topic, pump in self._pumps.items()
+                        for partition, progress in self._owned(topic, pump).items()
+                    }
+                )
+                for pump in self._pumps.values():
+                    await pump.tick()
+            else:
+                self._watchdog.observe({"group": Progress(0, 1, 0)})
+
+    def _owned(self, topic: str, pump: Pump[Any]) -> dict[int, Progress]:
+        """Progress of the owned partitions of a topic; all of them are held from now on, even silent ones."""
+        self._refuse_growth(topic)
+        metrics, consumer = self.shared.metrics, self.app.consumer
+        mine = [tp for tp in consumer.assignment() if tp.topic == topic]
+        pump.own(tp.partition for tp in mine)
+        found = {}
+        for tp in mine:
+            progress = pump.progress(tp.partition, consumer.highwater(tp) or 0)
+            metrics.lag.labels(topic, tp.partition).set(max(0, progress.end - progress.next_offset))
+            found[tp.partition] = progress
+        if topic == self._settings.topics.predictions:
+            metrics.partitions.set(len(mine))
+        return found
+
+    def _refuse_growth(self, topic: str) -> None:
+        """The number of partitions is part of the states' identity."""
+        names = {self._settings.topics.predictions: "profiles", self._settings.topics.partials: "verdicts"}
+        was, now = self.shared.partitions_of(names[topic]), self.app.consumer.topic_partitions(topic)
+        if now is not None and now > was:
+            raise OperatorError(
+                f"topic {topic!r} grew from {was} to {now} partitions, which the saved state does not know: "
+                "start all workers under a new --app-id"
+            )
+
+    async def _is_stuck(self) -> bool:
+        """Whether nothing has moved for so long though a broker answers: an outage of Kafka's is waited out."""
+        stuck_s = self._watchdog.stuck_for()
+        if stuck_s < EXIT_AFTER_S:
+            return False
+        if not await is_reachable(self._settings.kafka):
+            log.warning("no broker answers; waiting")
+            self._watchdog.forgive()
+            return False
+        log.critical("no progress for %.0f s though Kafka answers: %s", stuck_s, self.unready())
+        return True
