@@ -1,5 +1,6 @@
 """Make a baseline profile from training rows."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,8 @@ from driftline.detectors.records import Value
 N_BINS = 20
 MAX_LEVELS = 100
 """Levels of a categorical signal that a profile keeps; rarer ones count as unseen."""
+LARGEST = 1e150
+"""Largest magnitude of a value that a profile can hold."""
 
 
 def fit(model: str, version: str, columns: Mapping[str, Sequence[Value | dict[str, float]]]) -> Baseline:
@@ -42,7 +45,12 @@ def fit(model: str, version: str, columns: Mapping[str, Sequence[Value | dict[st
     lengths = {name: len(values) for name, values in columns.items()}
     if not lengths or min(lengths.values()) == 0:
         raise OperatorError("a baseline needs at least one column and one row")
+    if min(lengths.values()) < max(lengths.values()):
+        raise OperatorError(f"columns must have the same number of rows, and have {lengths}")
     numeric = {name: found for name, values in columns.items() if (found := as_numbers(values)) is not None}
+    for name, found in numeric.items():
+        if np.max(np.abs(found), initial=0.0, where=np.isfinite(found)) > LARGEST:
+            raise OperatorError(f"column {name}: has values beyond {LARGEST:g}, whose squares are infinite; rescale it")
     signals: dict[str, Signal] = {
         name: numeric_signal(numeric[name]) if name in numeric else categorical_signal(values)
         for name, values in columns.items()
@@ -55,7 +63,7 @@ def fit(model: str, version: str, columns: Mapping[str, Sequence[Value | dict[st
 def as_numbers(values: Sequence[Value | dict[str, float]]) -> F64 | None:
     """Values as floats, missing as NaN and infinities kept; None if any is no number or there is none at all."""
     kinds = {type(value) for value in values} - {type(None)}
-    if not kinds or not all(issubclass(kind, float | int) and kind is not bool for kind in kinds):
+    if not kinds or not all(issubclass(kind, float | int | np.number) and kind is not bool for kind in kinds):
         return None
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
@@ -73,7 +81,7 @@ def numeric_signal(values: F64) -> NumericSignal:
     if not finite.size:
         return NumericSignal(
             edges=[], counts=[0], missing=int(np.isnan(values).sum()), nonfinite=int(np.isinf(values).sum()),
-            low=-np.finfo(np.float64).max, high=np.finfo(np.float64).max, mean=0.0, sd=0.0, tails=[0.0] * len(TAIL_SHARES),
+            low=-sys.float_info.max, high=sys.float_info.max, mean=0.0, sd=0.0, tails=[0.0] * len(TAIL_SHARES),
         )  # fmt: skip
     edges = bin_edges(finite)
     low, high = plausible_bounds(finite)

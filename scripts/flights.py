@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 MOST_NAMED = 4
+LARGE_PSI = 0.25
+"""The credit industry's word for a large change; a day of 900 flights has about 0.03 by chance."""
 STALLED_S = 120.0
 TOPICS = ("predictions", "baselines", "partials", "windows", "alerts", "dead_letters")
 
@@ -148,6 +150,9 @@ def findings(verdicts: Sequence[Verdict], alerts: Sequence[Alert]) -> Iterator[s
     """What was found, in words."""
     drifting = [verdict for verdict in verdicts if verdict.drift]
     yield f"{len(verdicts)} days, {sum(verdict.n for verdict in verdicts)} flights: {len(drifting)} days drift"
+    for name in ("dep_delay", "prediction"):
+        n = sum(_psi(verdict, name) > LARGE_PSI for verdict in verdicts)
+        yield f"days on which the PSI of {name} is above {LARGE_PSI}: {n}"
     moved = Counter(name for verdict in verdicts for name, signal in verdict.signals.items() if signal.drift)
     yield "days on which each signal moved: " + ", ".join(f"{name} {count}" for name, count in moved.most_common())
     yield "what moved most, by month (mean PSI):"
@@ -159,6 +164,8 @@ def findings(verdicts: Sequence[Verdict], alerts: Sequence[Alert]) -> Iterator[s
     )
     yield "days whose predictions were least like January's (PSI):"
     yield "  " + ", ".join(_ranked(verdicts, {each.id: _psi(each, "prediction") for each in verdicts}))
+    records = Counter((alert.detector, alert.signal) for alert in alerts if alert.origin is not None)
+    yield "single records told of: " + ", ".join(f"{name} {what} {n}" for (what, name), n in records.most_common(8))
     told = Counter((alert.kind, alert.state) for alert in alerts)
     yield "alerts: " + ", ".join(f"{count} {kind} {state}" for (kind, state), count in sorted(told.items()))
 

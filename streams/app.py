@@ -108,8 +108,9 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         )
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
+        changelogs = {name: f"{settings.worker.app_id}-{name}-changelog" for name in ("profiles", "verdicts")}
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))
-        yield Worker(settings, make_app(settings, datadir), shared, KafkaSink(producer, names)), follower
+        yield Worker(settings, make_app(settings, datadir), shared, KafkaSink(producer, names | changelogs)), follower
 
 
 async def work(settings: Settings) -> int:
@@ -133,9 +134,11 @@ async def _run(worker: Worker, follower: BaselineFollower) -> int:
     failed = [error for task in done if (error := task.exception()) is not None]
     is_stuck = ticking in done
     ticking.cancel()
-    if not failed and not is_stuck:  # a worker that failed or is stuck must not save what it made of it
+    if not failed and not is_stuck:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await worker.stop()
+    else:
+        await worker.abandon()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from driftline.detectors.alerts import Alert
+from driftline.detectors.baseline import PREDICTION
 from driftline.detectors.records import Prediction
 from driftline.streams.connection import address
 from driftline.streams.outbox import Outbox
@@ -177,7 +178,7 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
     told = document.get("timestamp")
     if isinstance(told, datetime) and told.tzinfo is None:
         raise ValueError(f"timestamp {told.isoformat()} has no time zone: use datetime.now(UTC)")
-    known = {name: value for name, value in document.items() if value is not None or name in REQUIRED}
+    known = {name: value for name, value in document.items() if value is not None or name == PREDICTION}
     if unknown := known.keys() - set(Prediction.__struct_fields__):
         raise ValueError(f"a prediction has no {', '.join(sorted(unknown))}")
     try:
@@ -186,6 +187,3 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
     except (orjson.JSONEncodeError, msgspec.DecodeError) as error:
         raise ValueError(f"prediction {document['id']}: {error}") from error
     return value
-
-
-REQUIRED = PredictionFields.__required_keys__

@@ -172,7 +172,7 @@ def explained(kafka: Kafka, error: BaseException) -> OperatorError:
         )
     if isinstance(error, errors.UnknownTopicOrPartitionError):
         return OperatorError(f"{reason}; make the topics with `driftline topics create`")
-    if isinstance(error, (errors.KafkaConnectionError, errors.KafkaTimeoutError, errors.RequestTimedOutError)):
+    if isinstance(error, errors.KafkaTimeoutError) or getattr(error, "retriable", False):  # tried until time was up
         return unreachable(kafka, reason)
     return OperatorError(f"Kafka refused: {reason}")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from driftline.detectors.errors import OperatorError
 from driftline.streams.connection import explained, opened
+from driftline.streams.topics import partitions_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from driftline.streams.config import Kafka
 
-TOPIC_TIMEOUT_S = 5.0
-PRODUCER = {
-    "enable_idempotence": True,  # acknowledged by all replicas, and once: a retry makes no second record
+PRODUCER: dict[str, Any] = {
+    "acks": "all",
+    # Not idempotent: an idempotent producer of aiokafka tries for ever and can't be closed while Kafka is away. The price
+    # is that a record whose acknowledgement got lost may be written twice.
+    "enable_idempotence": False,
     "compression_type": "lz4",
     "max_batch_size": 256 * 1024,
 }
@@ -56,15 +58,9 @@ class Outbox:
         self.failed = 0
 
     async def __aenter__(self) -> Self:
+        await partitions_of(self._kafka, self._topic)  # aiokafka would look for a missing topic for 40 s
         async with AsyncExitStack() as stack:
             self._producer = await stack.enter_async_context(opened(AIOKafkaProducer, self._kafka, **PRODUCER))
-            try:
-                async with asyncio.timeout(TOPIC_TIMEOUT_S):  # aiokafka itself would ask for 40 s
-                    await self._producer.partitions_for(self._topic)
-            except TimeoutError as error:
-                raise OperatorError(
-                    f"topic {self._topic!r} does not exist: make the topics with `driftline topics create`"
-                ) from error
             self._stack = stack.pop_all()
         return self
 

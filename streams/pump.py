@@ -139,10 +139,15 @@ class Pump(Generic[S]):
         return {partition: held.state for partition, held in self._held.items()}
 
     def own(self, partitions: Iterable[int]) -> None:
-        """Hold the states of these partitions, even of those that bring no records."""
-        for partition in partitions:
-            if partition not in self._held:
-                self._restore(partition)
+        """Hold the states of these partitions, even of those that bring no records, and of no others.
+
+        A batch that was queued before a rebalance may have brought back a state that is no longer ours.
+        """
+        owned = set(partitions)
+        for partition in owned - self._held.keys():
+            self._restore(partition)
+        for partition in self._held.keys() - owned:
+            self._stage.released(self._held.pop(partition).state)
 
     async def take(self, partition: int, records: Sequence[Raw]) -> None:
         """Take in the records that one poll of a partition brought, at least one, in log order."""
@@ -201,6 +206,8 @@ class Pump(Generic[S]):
         """Wait for what was sent, save the state, commit its offset."""
         held = self._held[partition]
         async with held.lock:
+            if self._held.get(partition) is not held:
+                return  # released while we waited for the lock
             held.saved_at = self._clock()
             # All three are taken at one moment; records that come while we wait belong to the next checkpoint.
             waiting, held.unacknowledged = held.unacknowledged, []
@@ -229,4 +236,6 @@ class Pump(Generic[S]):
         for partition in list(partitions):
             if partition in self._held:
                 await self.checkpoint(partition)
-                self._stage.released(self._held.pop(partition).state)
+                held = self._held.pop(partition, None)  # a rebalance and a stop may both release it
+                if held is not None:
+                    self._stage.released(held.state)

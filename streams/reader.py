@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from driftline.detectors.errors import OperatorError
 from driftline.streams.connection import address, opened
+from driftline.streams.topics import partitions_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,11 +92,7 @@ class TopicReader(Generic[Document]):
 
     async def _assign(self) -> None:
         """Take every partition, from the start on."""
-        await self._consumer.topics()  # asks for all topics, so that none is made by the asking
-        numbers = self._consumer.partitions_for_topic(self._topic)
-        if not numbers:
-            raise OperatorError(f"topic {self._topic!r} does not exist: make the topics with `driftline topics create`")
-        partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
+        partitions = [TopicPartition(self._topic, each) for each in await partitions_of(self._kafka, self._topic)]
         self._consumer.assign(partitions)
         begins = await self._consumer.beginning_offsets(partitions)
         self._ends = await self._consumer.end_offsets(partitions)

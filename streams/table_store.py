@@ -7,6 +7,9 @@ from typing import Any
 
 from faust.types import TP
 
+from driftline.streams.pump import Sink
+from driftline.streams.wire import Outgoing
+
 log = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S = 10.0
@@ -22,11 +25,13 @@ class TableStore:
     topic
         The topic that the stage reads; partition p of the changelog holds the state of its partition p.
     table
-        Faust table of bytes to bytes whose changelog keeps the values.
+        Faust table of bytes to bytes: it restores what its changelog keeps.
+    sink
+        Writes the changelog. (Faust's own ``send_changelog`` was seen never to complete while a group rebalances.)
     """
 
-    def __init__(self, app: Any, topic: str, table: Any) -> None:
-        self._app, self._topic, self._table = app, topic, table
+    def __init__(self, app: Any, topic: str, table: Any, sink: Sink) -> None:
+        self._app, self._topic, self._table, self._sink = app, topic, table, sink
 
     def load(self, partition: int) -> Mapping[bytes, bytes]:
         """The saved values of a partition, as the changelog gave them back."""
@@ -37,9 +42,9 @@ class TableStore:
         """Write values in this order; return when all are acknowledged."""
         prefix, sent = _prefix(partition), []
         for key, value in values:
-            # `table[key] = value` works only inside an event, and writes to that event's partition.
-            sent.append(self._table.send_changelog(partition, prefix + key, value))
-            self._table.data[prefix + key] = value
+            record = Outgoing(self._table.name, prefix + key, value, partition=partition)
+            sent.append(await self._sink.send(record))
+            self._table.data[prefix + key] = value  # `table[key] = value` works only inside an event
         await asyncio.gather(*sent)
 
     async def commit(self, partition: int, next_offset: int) -> None:

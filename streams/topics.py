@@ -10,7 +10,7 @@ from driftline.streams.connection import opened
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from driftline.streams.config import Settings
+    from driftline.streams.config import Kafka, Settings
 
 DEFAULT_PARTITIONS = 4
 MAX_REPLICAS = 3
@@ -120,6 +120,25 @@ async def create_topics(settings: Settings, partitions: int | None = None) -> li
         if missing:
             await _create(admin, missing)
     return [TopicFound(spec.name, spec.partitions, spec.name in known) for spec in wanted]
+
+
+async def partitions_of(kafka: Kafka, topic: str) -> list[int]:
+    """Return the numbers of a topic's partitions; the asking never makes the topic.
+
+    Raises
+    ------
+    KafkaUnreachable
+        Where no broker answers.
+    OperatorError
+        Where there is no such topic.
+    """
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - see `create_topics`
+
+    async with opened(AIOKafkaAdminClient, kafka) as admin:
+        for known in await admin.describe_topics():
+            if known["topic"] == topic:
+                return sorted(partition["partition"] for partition in known["partitions"])
+    raise OperatorError(f"topic {topic!r} does not exist: make the topics with `driftline topics create`")
 
 
 def _check_partitions(wanted: Sequence[TopicSpec], known: Mapping[str, int]) -> None:

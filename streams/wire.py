@@ -40,7 +40,7 @@ class Outgoing(NamedTuple):
     Parameters
     ----------
     topic
-        Field name of ``config.Topics``, not the topic's own name.
+        Field name of ``config.Topics`` or name of a state table, not the topic's own name.
     key, value, headers
         As Kafka has them.
     partition

@@ -55,7 +55,7 @@ class Worker:
         pump: Pump[Any] = Pump(
             stage,
             sink,
-            TableStore(self.app, topic, table),
+            TableStore(self.app, topic, table, sink),
             interval_s=knobs.snapshot_interval_s,
             idle_after_s=knobs.idle_after_s,
             clock=monotonic,
@@ -94,6 +94,15 @@ class Worker:
         for pump in self._pumps.values():
             await pump.release(pump.states)
         await self.app.stop()
+
+    async def abandon(self) -> None:
+        """Stop without saving: a worker that failed must not keep what it made of it. Takes 5 s at most."""
+        self._pumps.clear()
+        try:
+            async with asyncio.timeout(5.0):
+                await self.app.stop()
+        except Exception:
+            log.exception("Faust did not stop")
 
     async def _on_revoked(self, _app: Any, revoked: set[TP], **_options: Any) -> None:
         for topic, pump in self._pumps.items():

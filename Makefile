@@ -1,0 +1,55 @@
+# `make` lists the targets. Python 3.11 or newer: make PYTHON=python3.12 ...
+PYTHON ?= python3
+UV ?= uv
+BIN := .venv/bin
+READY := .venv/.ready
+COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+PROGRAMS = $(shell grep -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint types lock bench chaos soak clean
+
+help:  ## List the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8
+
+venv: $(READY)  ## Make the environment .venv; again only when the lock or pyproject.toml changed
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "driftline needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo "making .venv: half a minute"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)  ## Watch drift being found in a made-up stream: a minute, no Kafka needed
+	$(BIN)/driftline demo
+
+test: $(READY)  ## Run every test; with a real Kafka where Java and Maven are on the PATH
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(READY)  ## Check style and formatting
+	$(BIN)/ruff check . $(PROGRAMS)
+	$(BIN)/ruff format --check . $(PROGRAMS)
+
+types: $(READY)  ## Check types
+	$(BIN)/mypy
+	$(foreach folder,$(wildcard scripts benchmarks),MYPYPATH=$(folder) $(BIN)/mypy --scripts-are-modules $(wildcard $(folder)/*.py) $(filter $(folder)/%,$(PROGRAMS)) &&) true
+
+lock:  ## Pin what pyproject.toml asks for anew, with hashes (needs uv)
+	$(COMPILE) --all-extras --group dev -o requirements.lock
+	$(COMPILE) -c requirements.lock -o deploy/requirements.lock
+	@! grep -n '://' requirements.lock deploy/requirements.lock
+
+bench: $(READY)  ## Measure speed
+	$(BIN)/python benchmarks/run.py
+
+chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result
+	$(BIN)/python scripts/chaos
+
+soak: $(READY)  ## Run for hours and watch memory
+	$(BIN)/python scripts/soak
+
+clean:  ## Remove the environment, caches and build products
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find detectors streams driftline tests scripts -name __pycache__ -prune -exec rm -rf {} +

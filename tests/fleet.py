@@ -1,0 +1,254 @@
+"""A log on a broker, workers as processes, and what an undisturbed worker must make of it.
+
+``expected`` runs the same two steps in this process over the same records, one partition after another: any number of
+workers, any kills and any cut must come to the same final verdicts, alert ids and detector states.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from driftline.detectors import profile_snapshot
+from driftline.detectors.snapshot import OWN, unseal
+from driftline.detectors.watch import Watch
+from driftline.streams import wire
+from driftline.streams.config import load_settings
+from driftline.streams.metrics import Metrics
+from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.topics import topic_table
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from driftline.detectors.baseline import Baseline
+    from driftline.streams.config import Settings
+
+CUT = 997
+"""Records per batch of the undisturbed run: no divisor of anything."""
+
+
+class Record(NamedTuple):
+    """One record as a consumer would get it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+@dataclass
+class Outcome:
+    """What must be equal: final verdicts by id, ids of final alerts, detector states by partition and model version."""
+
+    verdicts: dict[str, bytes] = field(default_factory=dict)
+    alerts: set[str] = field(default_factory=set)
+    states: dict[bytes, bytes] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Hash of the sorted whole."""
+        parts = [*sorted(self.verdicts.items()), *sorted(self.alerts), *sorted(self.states.items())]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def settings_for(bootstrap: str, name: str, directory: Path, **plan: Any) -> tuple[Settings, Path]:
+    """Configuration of one run, with topics and a group of its own."""
+    topics = ("predictions", "baselines", "partials", "windows", "alerts", "dead_letters")
+    lines = [
+        f'kafka.bootstrap_servers = "{bootstrap}"',
+        f'worker.app_id = "{name}"',
+        "worker.metrics_port = 0",
+        "worker.snapshot_interval_s = 0.5",
+        "worker.session_timeout_s = 6.0",
+        *(f'topics.{topic} = "{name}-{topic}"' for topic in topics),
+        *(f"plan.{key} = {orjson.dumps(value).decode()}" for key, value in plan.items()),
+    ]
+    path = directory / f"{name}.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return load_settings(path, {}), path
+
+
+def topic_sizes(settings: Settings, partitions: int) -> dict[str, int]:
+    """Every topic of a run and its number of partitions."""
+    return {spec.name: spec.partitions for spec in topic_table(settings, partitions)}
+
+
+async def publish(settings: Settings, baselines: Iterable[Baseline], log: Sequence[Sequence[Record]]) -> None:
+    """Write baselines, then a log that is given per partition, with the records' own timestamps."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka.bootstrap_servers, linger_ms=20, max_batch_size=2**17, enable_idempotence=True
+    )
+    await producer.start()
+    try:
+        for baseline in baselines:
+            key = wire.model_key(baseline.model, baseline.version)
+            await producer.send_and_wait(settings.topics.baselines, baseline.to_json(), key=key)
+        sent = []
+        for records in log:
+            for record in records:
+                sent.append(
+                    await producer.send(
+                        record.topic, record.value, partition=record.partition, timestamp_ms=record.timestamp
+                    )
+                )
+        for acknowledged in sent:
+            await acknowledged
+    finally:
+        await producer.stop()
+
+
+def expected(watch: Watch, log: Sequence[Sequence[Record]]) -> Outcome:
+    """The outcome of an undisturbed run over a log that is given per partition."""
+    shared = Shared(watch, len(log), 1, 2**20, Metrics("test"))
+    outcome, partials = Outcome(), []
+    stage = ProfilingStage(shared)
+    for partition, records in enumerate(log):
+        state, _ = stage.restore(partition, {})
+        for start in range(0, len(records), CUT):
+            state, outputs = stage.step(state, records[start : start + CUT])
+            partials += [each for each in outputs if each.topic == "partials"]
+            outcome.alerts |= _ids(each.value for each in outputs if each.topic == "alerts")
+        for key, raw in profile_snapshot.dump(state, watch):
+            outcome.states[f"{partition}/".encode() + key] = unseal(raw).payload if key != OWN else raw
+    judge = VerdictStage(shared)
+    fleet, _ = judge.restore(0, {})
+    items = [Record("partials", 0, offset, 0, each.value) for offset, each in enumerate(partials)]
+    _, outputs = judge.step(fleet, items)
+    outcome.alerts |= _ids(each.value for each in outputs if each.topic == "alerts")
+    outcome.verdicts = _verdicts(each.value for each in outputs if each.topic == "windows")
+    return outcome
+
+
+async def outcome_on(settings: Settings, partitions: int) -> Outcome:
+    """What stands on the topics of a run now."""
+    topics = settings.topics
+    outcome = Outcome(
+        _verdicts([value async for _, value in _read(settings, topics.windows)]),
+        _ids([value async for _, value in _read(settings, topics.alerts)]),
+    )
+    changelog = f"{settings.worker.app_id}-profiles-changelog"
+    for key, raw in [pair async for pair in _read(settings, changelog)]:
+        is_own = key.endswith(b"/")
+        if not is_own:
+            outcome.states[key] = unseal(raw).payload
+        else:
+            outcome.states[key] = raw
+    del partitions
+    return outcome
+
+
+async def _read(settings: Settings, topic: str) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Every record of a topic, partition by partition, to the end that it has now."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, isolation_level="read_uncommitted")
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, each) for each in range(await _n_partitions(consumer, topic))]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        while any([await consumer.position(each) < end for each, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                for record in records:
+                    yield record.key, record.value
+    finally:
+        await consumer.stop()
+
+
+async def _n_partitions(consumer: AIOKafkaConsumer, topic: str) -> int:
+    await consumer._client.force_metadata_update()
+    found = consumer._client.cluster.partitions_for_topic(topic)
+    if found is None:
+        consumer._client.add_topic(topic)
+        await consumer._client.force_metadata_update()
+        found = consumer._client.cluster.partitions_for_topic(topic)
+    return len(found)
+
+
+def _verdicts(values: Iterable[bytes]) -> dict[str, bytes]:
+    documents = [(orjson.loads(value), value) for value in values]
+    found: dict[str, bytes] = {}
+    for document, value in documents:
+        if document["final"]:
+            # A repetition after a crash must be the same to the byte.
+            assert found.setdefault(document["id"], value) == value
+    return found
+
+
+def _ids(values: Iterable[bytes]) -> set[str]:
+    return {document["id"] for document in map(orjson.loads, values) if document["final"]}
+
+
+class Workers:
+    """Worker processes of one group. Leaving the ``with`` block kills what is left."""
+
+    def __init__(self, config: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._config, self._environment = config, {**os.environ, **(environment or {})}
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.running:
+            process.kill()
+            process.wait()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start one more."""
+        command = [sys.executable, "-m", "driftline.streams.cli", "--config", str(self._config), "worker"]
+        with self._config.with_suffix(".log").open("ab") as output:
+            process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=output)
+        self.running.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill -9."""
+        process.kill()
+        process.wait()
+        self.running.remove(process)
+
+    def stop(self, timeout_s: float = 25.0) -> list[int]:
+        """SIGTERM to all; their exit codes."""
+        for process in self.running:
+            process.send_signal(signal.SIGTERM)
+        codes = [process.wait(timeout_s) for process in self.running]
+        self.running.clear()
+        return codes
+
+
+async def verdicts_complete(settings: Settings, wanted: Outcome, within_s: float) -> None:
+    """Wait until every wanted verdict is on the topic.
+
+    Raises
+    ------
+    TimeoutError
+        Telling how many are missing.
+    """
+    missing = set(wanted.verdicts)
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers)
+    await consumer.start()
+    try:
+        topic = settings.topics.windows
+        partitions = [TopicPartition(topic, each) for each in range(await _n_partitions(consumer, topic))]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        async with asyncio.timeout(within_s):
+            while missing:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    missing -= {document["id"] for record in records if (document := orjson.loads(record.value))["final"]}
+    except TimeoutError:
+        message = f"{len(missing)} of {len(wanted.verdicts)} verdicts are missing after {within_s} s"
+        raise TimeoutError(message) from None
+    finally:
+        await consumer.stop()

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from driftline.detectors.errors import OperatorError
+from driftline.streams.config import Kafka, Settings, Topics, Worker
+from driftline.streams.connection import opened
+from driftline.streams.embedded import embedded_broker
+from driftline.streams.topics import create_topics, partitions_of, topic_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+def test_what_follows_a_partition_has_as_many_as_predictions() -> None:
+    found = {spec.name: spec.partitions for spec in topic_table(Settings(worker=Worker(app_id="blue")), 7)}
+    followers = ("predictions", "partials", "blue-profiles-changelog", "blue-verdicts-changelog")
+    assert {found[name] for name in followers} == {7}
+
+
+def of(address: str, prefix: str) -> Settings:
+    """Settings of which every topic begins with a prefix of its own."""
+    names = ("predictions", "baselines", "partials", "windows", "alerts", "dead_letters")
+    topics = Topics(**{name: f"{prefix}-{name.replace('_', '-')}" for name in names})
+    return Settings(kafka=Kafka(bootstrap_servers=address), topics=topics, worker=Worker(app_id=f"{prefix}-app"))
+
+
+async def configs(address: str, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Topic to Kafka's own idea of its settings."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
+    async with opened(AIOKafkaAdminClient, Kafka(bootstrap_servers=address)) as admin:
+        (answer,) = await admin.describe_configs(asked)
+    return {name: {key: value for key, value, *_ in entries} for _, _, _, name, entries in answer.resources}
+
+
+@pytest.mark.kafka
+def test_the_second_time_every_topic_exists_and_is_as_told(kafka: str) -> None:
+    async def scenario() -> None:
+        settings = of(kafka, "told")
+        made = await create_topics(settings, 3)
+        assert [topic.existed for topic in made] == [False] * 8
+        assert [topic.existed for topic in await create_topics(settings, 3)] == [True] * 8
+        assert {topic.name: topic.partitions for topic in made} == {
+            "told-predictions": 3,
+            "told-baselines": 1,
+            "told-partials": 3,
+            "told-windows": 3,
+            "told-alerts": 1,
+            "told-dead-letters": 3,
+            "told-app-profiles-changelog": 3,
+            "told-app-verdicts-changelog": 3,
+        }
+        for topic in made:
+            assert len(await partitions_of(settings.kafka, topic.name)) == topic.partitions
+        found = await configs(kafka, [topic.name for topic in made])
+        policies = {name: config["cleanup.policy"] for name, config in found.items()}
+        assert policies == {
+            "told-predictions": "delete",
+            "told-baselines": "compact",
+            "told-partials": "delete",
+            "told-windows": "delete",
+            "told-alerts": "compact,delete",
+            "told-dead-letters": "delete",
+            "told-app-profiles-changelog": "compact",
+            "told-app-verdicts-changelog": "compact",
+        }
+        for name, days in (("partials", 1), ("windows", 365), ("alerts", 365), ("dead-letters", 14)):
+            assert int(found[f"told-{name}"]["retention.ms"]) == days * DAY_MS
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_the_rest_follows_predictions_that_are_there_already(kafka: str) -> None:
+    async def scenario() -> None:
+        settings = of(kafka, "theirs")
+        ours = await create_topics(of(kafka, "ours"), None)
+        assert ours[0].partitions == 4
+        renamed = Settings(
+            kafka=settings.kafka,
+            topics=Topics(predictions="ours-predictions", partials="theirs-partials", windows="theirs-windows"),
+            worker=settings.worker,
+        )
+        found = {topic.name: topic for topic in await create_topics(renamed)}
+        assert found["ours-predictions"].existed
+        assert found["theirs-partials"].partitions == 4
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_another_number_of_partitions_is_refused_before_anything_is_made(kafka: str) -> None:
+    async def scenario() -> None:
+        settings = of(kafka, "few")
+        await create_topics(settings, 2)
+        more = Settings(kafka=settings.kafka, topics=settings.topics, worker=Worker(app_id="few-new"))
+        with pytest.raises(
+            OperatorError, match=r"'few-predictions' exists with 2 partitions, needed are 5: give --par"
+        ):
+            await create_topics(more, 5)
+        with pytest.raises(OperatorError, match="'few-new-profiles-changelog' does not exist"):
+            await partitions_of(settings.kafka, "few-new-profiles-changelog")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.embedded
+def test_a_broker_that_makes_no_topics_says_so() -> None:
+    with embedded_broker({}) as broker, pytest.raises(OperatorError, match="makes no topics on request"):
+        asyncio.run(create_topics(Settings(kafka=Kafka(bootstrap_servers=broker.bootstrap_servers)), 1))
