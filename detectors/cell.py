@@ -49,7 +49,7 @@ class OpenWindow:
     def allow(self, kind: str, n: int) -> int:
         """How many of the next n single-record events of a kind this window may still send; it remembers them."""
         sent = self.events.get(kind, 0)
-        allowed = min(n, self.layout.plan.events_per_window - sent)
+        allowed = max(0, min(n, self.layout.plan.events_per_window - sent))  # the plan may have come down meanwhile
         if allowed:
             self.events[kind] = sent + allowed
         return allowed
@@ -93,6 +93,9 @@ class Cell:
         None for records of an older baseline than the detectors have come to: they are counted, not fed.
         """
         current = self.online
-        if current is None or current.layout.baseline.effective_from_ms < layout.baseline.effective_from_ms:
-            self.online = current = Online.fresh(layout)
-        return current if current.layout is layout else None
+        if current is not None and current.layout is layout:
+            return current
+        if current is not None and current.layout.baseline.effective_from_ms > layout.baseline.effective_from_ms:
+            return None
+        self.online = Online.fresh(layout)
+        return self.online

@@ -53,7 +53,7 @@ class Online:
         return cls(layout, adwins, layout.masses if plan.enabled("half_space_trees", model) else None)
 
     def feed(self, seen: Columns) -> list[Change]:
-        """Feed normal scores in log order; the changes come in order of detectors and signals."""
+        """Feed normal scores in log order; the changes come in log order too, then by detector and signal."""
         changes: list[Change] = []
         for name, stream in STREAMS.items():
             values = stream(seen.scores, seen.finite)
@@ -61,7 +61,7 @@ class Online:
                 if (adwin := self.adwins.get((name, signal))) is not None:
                     found = adwin.feed(values[place])
                     changes += [Change(each.row, signal, name, each.before, each.after) for each in found]
-        return changes
+        return sorted(changes, key=lambda change: change.row)  # however the log was cut into batches
 
     def outlier_p_values(self, seen: Columns) -> F64 | None:
         """Score the rows against the trees' masses, learn them, and return each score's p-value, shape (n,)."""

@@ -1,6 +1,7 @@
 """Stage 1's state as bytes and back."""
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,8 +15,9 @@ from driftline.detectors.layout import Layout
 from driftline.detectors.online import Online
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.profiling import PartitionState
-from driftline.detectors.snapshot import OWN, cell_key, decode, seal, unseal
+from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.watch import ModelKey, Watch
+from driftline.detectors.windows import NO_TIME
 
 
 class _Window(msgspec.Struct, array_like=True, frozen=True):
@@ -31,16 +33,16 @@ class _Masses(msgspec.Struct, array_like=True, frozen=True):
     window_size: int
     latest: bytes
     reference: bytes | None
-    n_trees: int
 
 
 class _Online(msgspec.Struct, array_like=True, frozen=True):
     baseline: str
-    adwins: list[tuple[str, str, bytes]]
+    adwins: list[tuple[str, str, float, bytes]]
     masses: _Masses | None
 
 
 class _Cell(msgspec.Struct, array_like=True, frozen=True):
+    partition: int
     model: str
     version: str
     windows: list[_Window]
@@ -51,24 +53,41 @@ class _Partition(msgspec.Struct, array_like=True, frozen=True):
     partition: int
     partitions: int
     window_ms: int
+    cells: dict[bytes, int]
+
+
+class _Times(msgspec.Struct, array_like=True, frozen=True):
+    highest_ms: int
+    closed_ms: int
+
+
+class _Position(NamedTuple):
+    """How far a partition had come when a value was saved."""
+
+    next_offset: int
     highest_ms: int
     closed_ms: int
 
 
 def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
-    """Cells that changed since the last dump, then the partition's own, in the order in which to write them."""
+    """Cells that changed since the last dump, then the partition's own, in the order in which to write them.
+
+    A cell that is ahead of the partition after a crash has not changed until the partition reaches it.
+    """
+    times = _Times(state.highest_ms, state.closed_ms)
     for cell in state.cells.values():
-        if cell.is_dirty:
-            cell.is_dirty = False
-            yield cell_key(*cell.key), _cell_bytes(cell, watch.plan_hash)
-    own = _Partition(state.partition, state.partitions, watch.plan.window_ms, state.highest_ms, state.closed_ms)
-    yield OWN, seal(msgspec.msgpack.encode(own), plan=watch.plan_hash, baseline="", next_offset=state.next_offset)
+        if cell.is_dirty and cell.next_offset <= state.next_offset:
+            cell.is_dirty, cell.next_offset = False, state.next_offset
+            yield cell_key(*cell.key), _cell_bytes(cell, times, state.partition, watch.plan_hash)
+    listed = {cell_key(*cell.key): cell.next_offset for _, cell in sorted(state.cells.items())}
+    own = _Partition(state.partition, state.partitions, watch.plan.window_ms, listed)
+    yield OWN, seal(own, times, plan=watch.plan_hash, baseline="", next_offset=state.next_offset)
 
 
 def load(
     partition: int, partitions: int, saved: Mapping[bytes, bytes], watch: Watch
-) -> tuple[PartitionState, list[DamagedState]]:
-    """State from saved values; what is damaged is left out and told.
+) -> tuple[PartitionState, dict[bytes, DamagedState]]:
+    """State from saved values, and by key what is damaged and was left out.
 
     If anything is damaged the partition starts over at offset 0, and sound cells skip what they hold.
 
@@ -76,30 +95,32 @@ def load(
     ------
     OperatorError
         Where the state belongs to another number of partitions or another window length.
+    UnknownFormat
+        Where another version of driftline or river saved it.
     """
-    state = PartitionState(partition, partitions)
-    damaged: list[DamagedState] = []
-    if OWN in saved:
-        try:
-            state = _partition(saved[OWN], partition, partitions, watch)
-        except DamagedState as error:
-            damaged.append(error)
+    cells: dict[bytes, tuple[Cell, _Position]] = {}
+    damaged: dict[bytes, DamagedState] = {}
+    position = _Position(0, NO_TIME, 0)
+    listed: dict[bytes, int] = {}
     for key, raw in saved.items():
-        if key != OWN:
-            try:
-                cell = _cell(raw, watch)
-            except DamagedState as error:
-                damaged.append(error)
+        try:
+            if key == OWN:
+                position, listed = _partition(raw, partition, partitions, watch)
             else:
-                state.cells[cell.key] = cell
-    if damaged:
-        return PartitionState(partition, partitions, cells=state.cells), damaged
+                cells[key] = _cell(raw, partition, key, watch)
+        except DamagedState as error:
+            damaged[key] = error
+    damaged |= missing(listed, saved.keys())
+    state = PartitionState(partition, partitions, cells={cell.key: cell for cell, _ in cells.values()})
+    if not damaged:
+        older = [at for key, (_, at) in cells.items() if at.next_offset < listed.get(key, 0)]
+        state.next_offset, state.highest_ms, state.closed_ms = min([position, *older])
     return state, damaged
 
 
-def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> PartitionState:
+def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tuple[_Position, dict[bytes, int]]:
     envelope = unseal(raw)
-    own = decode(envelope.payload, _Partition)
+    own, times = decode(envelope.payload, _Partition), decode(envelope.context, _Times)
     if own.partition != partition:
         raise DamagedState(f"state of partition {own.partition} under partition {partition}")
     for key, was, now in (
@@ -108,78 +129,81 @@ def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> Par
     ):
         if was != now:
             raise OperatorError(f"{key} = {now}, but the saved state has {was}: start under a new --app-id")
-    return PartitionState(partition, partitions, envelope.next_offset, own.highest_ms, own.closed_ms)
+    return _Position(envelope.next_offset, times.highest_ms, times.closed_ms), own.cells
 
 
-def _cell_bytes(cell: Cell, plan_hash: str) -> bytes:
+def _cell_bytes(cell: Cell, times: _Times, partition: int, plan_hash: str) -> bytes:
     online = cell.online
     content = _Cell(
+        partition,
         *cell.key,
-        [
-            _Window(start_ms, window.layout.baseline.hash, _bytes(window.vector, "<i8"), window.events, window.changes)
-            for start_ms, window in sorted(cell.windows.items())
-        ],
+        [_window(start_ms, window) for start_ms, window in sorted(cell.windows.items())],
         _online(online) if online else None,
     )
     baseline = online.layout.baseline.hash if online else ""
-    payload = msgspec.msgpack.encode(content)
-    return seal(payload, plan=plan_hash, baseline=baseline, next_offset=cell.next_offset)
+    return seal(content, times, plan=plan_hash, baseline=baseline, next_offset=cell.next_offset)
+
+
+def _window(start_ms: int, window: OpenWindow) -> _Window:
+    events = dict(sorted(window.events.items()))  # equal states give equal bytes, however they came about
+    return _Window(start_ms, window.layout.baseline.hash, _bytes(window.vector, "<i8"), events, window.changes)
 
 
 def _online(online: Online) -> _Online:
-    adwins = [(*place, adwin.dump()) for place, adwin in sorted(online.adwins.items())]
+    adwins = [(*place, adwin.delta, adwin.dump()) for place, adwin in sorted(online.adwins.items())]
     masses = online.masses
     if masses is None:
         return _Online(online.layout.baseline.hash, adwins, None)
     reference = None if masses.reference is None else _bytes(masses.reference, "<i2")
-    saved = _Masses(masses.counter, masses.window_size, _bytes(masses.latest, "<i2"), reference, masses.latest.shape[0])
+    saved = _Masses(masses.counter, masses.window_size, _bytes(masses.latest, "<i2"), reference)
     return _Online(online.layout.baseline.hash, adwins, saved)
 
 
-def _cell(raw: bytes, watch: Watch) -> Cell:
+def _cell(raw: bytes, partition: int, key: bytes, watch: Watch) -> tuple[Cell, _Position]:
     envelope = unseal(raw)
-    content = decode(envelope.payload, _Cell)
-    key = (content.model, content.version)
-    windows = {each.start_ms: _open_window(each, key, watch) for each in content.windows}
-    online = _restored(content.online, key, watch) if content.online else None
-    return Cell(key, envelope.next_offset, windows, online, is_dirty=False)
+    content, times = decode(envelope.payload, _Cell), decode(envelope.context, _Times)
+    check_home((content.partition, content.model, content.version), partition, key)
+    model = (content.model, content.version)
+    windows = {each.start_ms: _open_window(each, model, watch) for each in content.windows}
+    online = _restored(content.online, model, watch) if content.online else None
+    cell = Cell(model, envelope.next_offset, windows, online, is_dirty=False)
+    return cell, _Position(envelope.next_offset, times.highest_ms, times.closed_ms)
 
 
-def _open_window(saved: _Window, key: ModelKey, watch: Watch) -> OpenWindow:
-    layout = _layout(key, saved.baseline, watch)
-    vector = _array(saved.vector, "<i8")
-    if vector.size != layout.size or (vector < 0).any():
-        raise DamagedState(f"{key}: a window of {vector.size} cells, its baseline makes {layout.size}")
-    return OpenWindow(layout, vector, dict(saved.events), list(saved.changes))
+def _open_window(saved: _Window, model: ModelKey, watch: Watch) -> OpenWindow:
+    layout = _layout(model, saved.baseline, watch)
+    vector = _array(saved.vector, "<i8", (layout.size,))
+    if (vector < 0).any() or saved.start_ms % watch.plan.window_ms:
+        raise DamagedState(f"{model}: negative counts, or a window that starts at {saved.start_ms} ms")
+    return OpenWindow(layout, vector, saved.events, saved.changes)
 
 
-def _restored(saved: _Online, key: ModelKey, watch: Watch) -> Online:
+def _restored(saved: _Online, model: ModelKey, watch: Watch) -> Online:
     """Detectors as they were, for those that the plan still has on with the same threshold; others start fresh."""
-    layout = _layout(key, saved.baseline, watch)
+    layout = _layout(model, saved.baseline, watch)
     online = Online.fresh(layout)
-    for detector, signal, raw in saved.adwins:
+    for detector, signal, delta, raw in saved.adwins:
         fresh = online.adwins.get((detector, signal))
-        if fresh is not None:
-            online.adwins[detector, signal] = Adwin.load(raw, fresh.delta)
+        if fresh is not None and fresh.delta == delta:
+            online.adwins[detector, signal] = Adwin.load(raw, delta)
     if saved.masses is not None and online.masses is not None:
-        online.masses = _masses(saved.masses)
+        online.masses = _masses(saved.masses, online.masses)
     return online
 
 
-def _masses(saved: _Masses) -> Masses:
-    shape = (saved.n_trees, -1)
-    try:
-        latest = _array(saved.latest, "<i2").reshape(shape)
-        reference = None if saved.reference is None else _array(saved.reference, "<i2").reshape(shape)
-    except ValueError as error:
-        raise DamagedState(f"half-space trees: {error}") from error
+def _masses(saved: _Masses, fresh: Masses) -> Masses:
+    shape = fresh.latest.shape
+    latest = _array(saved.latest, "<i2", shape)
+    reference = None if saved.reference is None else _array(saved.reference, "<i2", shape)
+    if saved.window_size != fresh.window_size:
+        raise DamagedState(f"half-space trees: window of {saved.window_size}, the baseline's is {fresh.window_size}")
     return Masses.restored(reference, latest, saved.counter, saved.window_size)
 
 
-def _layout(key: ModelKey, baseline_hash: str, watch: Watch) -> Layout:
-    layout = watch.by_hash(key, baseline_hash)
+def _layout(model: ModelKey, baseline_hash: str, watch: Watch) -> Layout:
+    layout = watch.by_hash(model, baseline_hash)
     if layout is None:
-        raise DamagedState(f"{key}: the state's baseline {baseline_hash} is not on the baselines topic any more")
+        raise DamagedState(f"{model}: the state's baseline {baseline_hash} is not on the baselines topic any more")
     return layout
 
 
@@ -187,8 +211,8 @@ def _bytes(array: I64, kind: str) -> bytes:
     return array.astype(kind).tobytes()
 
 
-def _array(raw: bytes, kind: str) -> I64:
+def _array(raw: bytes, kind: str, shape: tuple[int, ...]) -> I64:
     try:
-        return np.frombuffer(raw, kind).astype(np.int64)
+        return np.frombuffer(raw, kind).astype(np.int64).reshape(shape)
     except ValueError as error:
         raise DamagedState(f"snapshot array: {error}") from error

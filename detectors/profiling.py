@@ -194,8 +194,12 @@ def _take_in(state: PartitionState, rows: Rows, batch: Batch, watch: Watch, out:
     cell = state.cells.setdefault(rows.key, Cell(rows.key))
     fresh = rows.offsets >= cell.next_offset
     out.skipped += int((~fresh).sum())
+    if not fresh.any():
+        return  # not changed: a snapshot of a cell that is ahead of its partition must not be dated back
     rows = rows.where(fresh)
-    late = is_late(rows.event_ms, rows.highest_ms, plan.window_ms, plan.lateness_ms)
+    # What is closed stays closed, even if the plan allows for more lateness than when it was.
+    passed_ms = np.maximum(rows.highest_ms, state.closed_ms + plan.lateness_ms)
+    late = is_late(rows.event_ms, passed_ms, plan.window_ms, plan.lateness_ms)
     # A late record is told to the window that was newest when it came: its own is closed for good.
     start_ms = window_start(np.where(late, rows.highest_ms, rows.event_ms), plan.window_ms)
     starts = np.unique(start_ms).tolist()
@@ -301,7 +305,7 @@ def _close(state: PartitionState, closing: Closing, watch: Watch, out: Profiled)
     """Send the windows that the watermark has passed, and the mark that says so."""
     plan = watch.plan
     closed_ms = closed_through(state.highest_ms, plan.window_ms, plan.lateness_ms)
-    if closed_ms <= state.closed_ms:
+    if closed_ms <= state.closed_ms or not closing.offsets.size:
         return
     state.closed_ms = closed_ms
     for cell in state.cells.values():

@@ -186,7 +186,14 @@ def _alert(  # noqa: PLR0913 - one place fills in what all alerts on windows sha
 
 def retraction(alert: Alert) -> Alert:
     """Take back an alert that fired while the window was incomplete and does not hold for the whole of it."""
-    changed = msgspec.structs.replace(
-        alert, state="resolved", summary=f"{alert.summary[:-1]}: taken back, the complete window does not drift."
-    )
-    return changed.identified()
+    return _corrected(alert, "resolved", alert.severity, "taken back, the complete window does not drift")
+
+
+def upheld(alert: Alert, severity: Severity) -> Alert:
+    """Put an alert back to where it stood before an incomplete window made it a page, or resolved it."""
+    return _corrected(alert, "firing", severity, f"not so, the alert stays open as a {severity}")
+
+
+def _corrected(alert: Alert, state: State, severity: Severity, phrase: str) -> Alert:
+    summary = f"{alert.summary[:-1]}: {phrase}."
+    return msgspec.structs.replace(alert, state=state, severity=severity, final=True, summary=summary).identified()

@@ -1,14 +1,18 @@
 """States as bytes and back: data in a checked envelope, never code.
 
-A state is saved as several values, each under a key of its own: one cell per model version and, written last, the
-partition's own. Every envelope carries the offset up to which it holds the log, so a worker that is killed between two
-writes, or that lags behind as a zombie, leaves nothing worse than records to be skipped or read again.
+A state is saved as several values, each under a key of its own: one cell per model version that changed and, written
+last, the partition's own. Every envelope carries the offset up to which its value holds the log. So a worker that is
+killed between two writes leaves cells that are ahead of the partition's own: they skip what they hold. A zombie, paused
+for so long that its partitions went to another worker, may overwrite a cell with an older one: the partition's own cell
+lists how far each cell had come, so that is noticed, and reading starts where the oldest such cell ends.
 
-Bytes that are foreign, truncated or flipped raise ``DamagedState``; ``restore`` then leaves that cell out and lets the
+Bytes that are foreign, truncated or flipped raise ``DamagedState``; ``load`` then leaves that cell out and lets the
 partition be read from its beginning, and the other cells skip what they hold already.
 """
 
+import struct
 import zlib
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import TypeVar
@@ -18,48 +22,50 @@ import msgspec
 from driftline.detectors.errors import DamagedState, UnknownFormat
 
 T = TypeVar("T")
-FORMAT = 1
+MAGIC, FORMAT = b"driftline", 1
 OWN = b""
 """Key of the partition's own cell, written last."""
 
+_FRAME = struct.Struct(">9sHI")
+"""Magic, format, and the CRC-32 of format and body. It is the same for every format, so that a newer one is told."""
+
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
-    """What surrounds every saved value.
+    """What surrounds every saved value; the body behind the frame.
 
     Parameters
     ----------
-    magic, format
-        ``b"driftline"`` and the format's number.
     river
         Version of river, whose ADWIN state is part of the format.
     plan, baseline
         Hashes of what the state was made under; the baseline's is empty where several or none apply.
     next_offset
         First offset that is not in the state.
-    payload, checksum
-        The state and the CRC-32 of everything before it and itself.
+    context
+        How far the whole partition had come there, so that it can go on from this cell.
+    payload
+        The state.
     """
 
-    magic: bytes
-    format: int
     river: str
     plan: str
     baseline: str
     next_offset: int
+    context: bytes
     payload: bytes
-    checksum: int
 
 
 @cache
 def river_version() -> str:
-    """Version of the installed river."""
-    return version("river")
+    """Version of the installed river, without the part that leaves its state's layout alone."""
+    return ".".join(version("river").split(".")[:2])
 
 
-def seal(payload: bytes, *, plan: str, baseline: str, next_offset: int) -> bytes:
-    """Put a payload into its envelope."""
-    blank = Envelope(b"driftline", FORMAT, river_version(), plan, baseline, next_offset, payload, 0)
-    return msgspec.msgpack.encode(msgspec.structs.replace(blank, checksum=_checksum(blank)))
+def seal(content: msgspec.Struct, context: msgspec.Struct, *, plan: str, baseline: str, next_offset: int) -> bytes:
+    """Put a state into its envelope."""
+    inner = msgspec.msgpack.encode(context), msgspec.msgpack.encode(content)
+    body = msgspec.msgpack.encode(Envelope(river_version(), plan, baseline, next_offset, *inner))
+    return _FRAME.pack(MAGIC, FORMAT, zlib.crc32(body, FORMAT)) + body
 
 
 def unseal(raw: bytes) -> Envelope:
@@ -70,26 +76,20 @@ def unseal(raw: bytes) -> Envelope:
     DamagedState
         For bytes that are not one, or whose checksum is wrong.
     UnknownFormat
-        For a sound envelope of a newer format or another river.
+        For a sound envelope of another format or another river.
     """
-    try:
-        envelope = msgspec.msgpack.decode(raw, type=Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedState(f"snapshot of {len(raw)} bytes: {error}") from error
-    if envelope.magic != b"driftline" or envelope.checksum != _checksum(envelope):
+    magic, form, checksum = _FRAME.unpack_from(raw) if len(raw) >= _FRAME.size else (b"", 0, 0)
+    body = memoryview(raw)[_FRAME.size :]
+    if magic != MAGIC or checksum != zlib.crc32(body, form):
         raise DamagedState(f"snapshot of {len(raw)} bytes: wrong checksum")
-    if envelope.format != FORMAT:
-        raise UnknownFormat(f"snapshot format {envelope.format} is not {FORMAT}: use that driftline or a new --app-id")
-    if envelope.river.split(".")[:2] != river_version().split(".")[:2]:
+    if form != FORMAT:
+        raise UnknownFormat(f"snapshot format {form} is not {FORMAT}: use that driftline or a new --app-id")
+    envelope = decode(body, Envelope)
+    if envelope.river != river_version():
         raise UnknownFormat(
             f"snapshot made with river {envelope.river}, this is {river_version()}: install that one or use a new --app-id"
         )
     return envelope
-
-
-def _checksum(envelope: Envelope) -> int:
-    blank = msgspec.structs.replace(envelope, checksum=0)
-    return zlib.crc32(msgspec.msgpack.encode(blank))
 
 
 def cell_key(model: str, model_version: str) -> bytes:
@@ -97,15 +97,32 @@ def cell_key(model: str, model_version: str) -> bytes:
     return f"{model}|{model_version}".encode()
 
 
-def decode(payload: bytes, kind: type[T]) -> T:
-    """Read a payload.
+def decode(payload: bytes | memoryview, kind: type[T]) -> T:
+    """Read what the checksum has vouched for.
 
     Raises
     ------
     DamagedState
-        For bytes that don't fit; the checksum lets only a defect of ours come so far.
+        For bytes that don't fit; only a defect of ours comes so far.
     """
     try:
         return msgspec.msgpack.decode(payload, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedState(f"snapshot payload: {error}") from error
+        raise DamagedState(f"snapshot: {error}") from error
+
+
+def check_home(content: tuple[int, str, str], partition: int, key: bytes) -> None:
+    """Refuse a cell of (partition, model, version) that lies where another belongs.
+
+    Raises
+    ------
+    DamagedState
+        Naming both places.
+    """
+    if content[0] != partition or cell_key(*content[1:]) != key:
+        raise DamagedState(f"cell of {content} under partition {partition}, key {key!r}")
+
+
+def missing(listed: Mapping[bytes, int], saved: Collection[bytes]) -> dict[bytes, DamagedState]:
+    """Cells that the partition's own cell lists and nobody has any more."""
+    return {key: DamagedState(f"the cell of {key!r} is gone") for key in sorted(listed) if key not in saved}

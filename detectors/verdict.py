@@ -5,7 +5,7 @@ on the log alone. While partitions are idle, windows are judged provisionally fr
 and alerts are marked as such and leave no trace in the history that final ones are decided by.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from driftline.detectors.judging import Evidence, Verdict, judge_window
 from driftline.detectors.layout import Layout
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing, is_idle, judge
-from driftline.detectors.reporting import Subject, change_alerts, retraction, subjects, transition_alert
+from driftline.detectors.reporting import Subject, change_alerts, retraction, subjects, transition_alert, upheld
 from driftline.detectors.watch import ModelKey, Watch
 
 Item = Partial | Mark
@@ -68,6 +68,8 @@ class FleetState:
         Every window that ends at or before this is final.
     models
         State per model version.
+    partitions
+        Of how many partitions: the number is part of the state's identity.
     """
 
     partition: int
@@ -75,6 +77,7 @@ class FleetState:
     marks: dict[int, Mark] = field(default_factory=dict)
     final_ms: int = 0
     models: dict[ModelKey, ModelState] = field(default_factory=dict)
+    partitions: int = 1
 
 
 @dataclass(slots=True)
@@ -163,12 +166,28 @@ def _finish(model: ModelState, start_ms: int, watch: Watch, out: Judged) -> None
         return
     out.verdicts.append(verdict)
     alerts = _alerts(layout, verdict, model.standings)
-    out.alerts += alerts
-    said = {alert.id for alert in alerts}
-    for alert in [each for each in model.provisional.values() if each.window.start_ms <= start_ms]:
+    out.alerts += [*alerts, *_corrections(model, start_ms, alerts)]
+
+
+def _corrections(model: ModelState, start_ms: int, alerts: Sequence[Alert]) -> Iterator[Alert]:
+    """Put right what was said provisionally up to a window that is final now, and does not hold.
+
+    The last alert of a fingerprint must say what is true, so an alert that a final one or a later provisional one
+    follows needs no correction.
+    """
+    due = [each for each in model.provisional.values() if each.window.start_ms <= start_ms]
+    for alert in due:
         del model.provisional[alert.id]
-        if alert.id not in said and alert.state == "firing":
-            out.alerts.append(retraction(alert))
+    followed = {each.fingerprint for each in (*alerts, *model.provisional.values())}
+    last = {each.fingerprint: each for each in sorted(due, key=lambda each: each.window.start_ms)}
+    for alert in last.values():
+        if alert.state == "event" or alert.fingerprint in followed:
+            continue
+        severity = model.standings.get((alert.kind, alert.signal), Standing()).severity
+        if severity and (alert.state, alert.severity) != ("firing", severity):
+            yield upheld(alert, severity)
+        elif not severity and alert.state == "firing":
+            yield retraction(alert)
 
 
 def _verdict(

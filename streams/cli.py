@@ -100,14 +100,15 @@ def run(arguments: Sequence[str]) -> int:
         return _exit_code(error)
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # the reader of our output, `head` for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
-        return 0
 
 
 def main() -> None:
     """Run the command line of this process."""
-    code = run(sys.argv[1:])
+    try:
+        code = run(sys.argv[1:])
+    except Exception:
+        logging.getLogger("driftline").exception("unexpected: a fault of driftline's own")
+        code = 1
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         # A worker that failed may leave Faust's consumer thread behind, which would keep the process for ever.
         logging.shutdown()
@@ -129,7 +130,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "worker": Lazy("driftline.streams.cli_worker:worker", "Watch the predictions topic until told to stop."),
     "publish": Lazy("driftline.streams.cli_publish:publish", "Publish a file of predictions."),
     "alerts": Lazy("driftline.streams.cli_read:alerts", "Print alerts."),
-    "windows": Lazy("driftline.streams.cli_read:windows", "Print the verdicts on windows."),
+    "windows": Lazy("driftline.streams.cli_read:windows", "Print the verdict on every judged window."),
     "config": Lazy("driftline.streams.cli_config:config", "Check, show and describe the configuration."),
 }
 

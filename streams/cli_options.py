@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 
 import click
-import msgspec
 
-from driftline.streams.config import Settings, checked, load_settings
+from driftline.streams.config import Settings, load_settings
 
 bootstrap_option = click.option(
     "--bootstrap-servers",
@@ -31,10 +30,6 @@ def settings_of(context: click.Context, bootstrap_servers: str | None = None, ap
     OperatorError
         Naming the key, its value and the remedy.
     """
-    settings = load_settings(context.find_root().params.get("config"), os.environ)
-    kafka, worker = settings.kafka, settings.worker
-    if bootstrap_servers is not None:
-        kafka = msgspec.structs.replace(kafka, bootstrap_servers=bootstrap_servers)
-    if app_id is not None:
-        worker = msgspec.structs.replace(worker, app_id=app_id)
-    return checked(msgspec.structs.replace(settings, kafka=kafka, worker=worker))
+    said = {"kafka.bootstrap_servers": bootstrap_servers, "worker.app_id": app_id}
+    options = {key: value for key, value in said.items() if value is not None}
+    return load_settings(context.find_root().params.get("config"), os.environ, options)

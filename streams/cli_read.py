@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +61,13 @@ def windows(context: click.Context, bootstrap_servers: str | None, start: str, s
 
 
 async def print_all(reader: TopicReader[Any], line: Callable[[Any], str]) -> None:
-    """Print documents until the reader ends, a line each."""
+    """Print documents until the reader ends, or whoever reads the output has seen enough; a line each."""
     async with reader:
-        async for document in reader:
-            click.echo(line(document))
+        try:
+            async for document in reader:
+                click.echo(line(document))
+        except BrokenPipeError:  # `head`, for example
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
     if reader.undecodable:
         click.echo(f"driftline: passed over {reader.undecodable} records that this version can't read", err=True)
 

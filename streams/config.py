@@ -6,6 +6,7 @@ It is a frozen value. Importing this module is cheap: neither Faust nor river no
 from __future__ import annotations
 
 import tomllib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -16,51 +17,18 @@ from driftline.detectors.plan import Plan, plan_from
 from driftline.streams.config_checks import misfits
 from driftline.streams.config_environment import VARIABLE_PREFIX, from_environment
 from driftline.streams.config_keys import no_such_key, printable_value
+from driftline.streams.secret import MASK, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 REMEDY = "`driftline config schema` lists every key"
-MASK = "********"
 
 TopicName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
-
-
-class Secret:
-    """A text that no representation, dump or message shows.
-
-    Parameters
-    ----------
-    text
-        The secret.
-
-    Examples
-    --------
-    >>> Secret("hunter2")
-    '********'
-    """
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the secret, for whoever authenticates with it."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return repr(MASK)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -193,7 +161,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     plan: Plan = Plan()
 
 
-def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_settings(
+    path: Path | None, environ: Mapping[str, str], options: Mapping[str, str] = MappingProxyType({})
+) -> Settings:
     """Read the configuration.
 
     Parameters
@@ -203,6 +173,8 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     environ
         Environment variables; those that begin with ``DRIFTLINE_`` go over the file. ``DRIFTLINE_WORKER__APP_ID`` is
         ``app_id`` in section ``worker``; a key that is a table takes JSON.
+    options
+        Key, with its section, to what the command line says; goes over both.
 
     Raises
     ------
@@ -220,28 +192,16 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     for variable in from_environment(Settings, environ):
         if variable.keys == PASSWORD:
             password = Secret(str(variable.value))
-            continue
-        section = document
-        for key in variable.keys[:-1]:
-            section = section.setdefault(key, {})
-        section[variable.keys[-1]] = variable.value
-        _check_keys(Settings, document, ())
+        else:
+            _put(document, variable.keys, variable.value)
+    for name, value in options.items():
+        _put(document, tuple(name.split(".")), value)
+    _check_keys(Settings, document, ())
     settings = _converted(document)
     if password is not None:
         settings = msgspec.structs.replace(
             settings, kafka=msgspec.structs.replace(settings.kafka, sasl_password=password)
         )
-    return checked(settings)
-
-
-def checked(settings: Settings) -> Settings:
-    """These settings, if their parts go together.
-
-    Raises
-    ------
-    OperatorError
-        Naming the key, its value and the remedy.
-    """
     for misfit in misfits(settings):
         raise OperatorError(f"{misfit.key} = {printable_value(misfit.key, misfit.value)}: {misfit.remedy}")
     return settings
@@ -260,6 +220,15 @@ def _read(path: Path) -> dict[str, Any]:
             f"and name that in kafka.sasl_password_file, or set {VARIABLE_PREFIX}KAFKA__SASL_PASSWORD"
         )
     return document
+
+
+def _put(document: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
+    table = document
+    for key in keys[:-1]:
+        if not isinstance(table.setdefault(key, {}), dict):
+            return  # the file has no table there, which is what will be complained of
+        table = table[key]
+    table[keys[-1]] = value
 
 
 def _check_keys(kind: Any, value: Any, path: tuple[str, ...]) -> None:

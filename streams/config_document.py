@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
 import msgspec
 
-from driftline.streams.config import MASK, PASSWORD, Secret, Settings
+from driftline.streams.config import PASSWORD, Settings
 from driftline.streams.config_environment import variable_of
 from driftline.streams.config_keys import keys
+from driftline.streams.secret import MASK, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

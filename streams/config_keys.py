@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from driftline.detectors.errors import OperatorError
+from driftline.streams.secret import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,7 +63,7 @@ def printable_value(key: str, value: Any) -> str:
     ('9108', '********')
     """
     is_secret = any(word in key.lower() for word in SECRET_WORDS) and not key.lower().endswith("_file")
-    return "********" if is_secret else repr(value)
+    return MASK if is_secret else repr(value)
 
 
 SECRET_WORDS = ("pass", "pasw", "pwd", "secret", "token")

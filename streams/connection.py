@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 CONNECT_TIMEOUT_S = 10.0
+FAREWELL_S = 0.2
+"""For TLS to close a connection that came to nothing: aiokafka does not wait for it, and the loop may end at once."""
 
 
 class KafkaUnreachable(OperatorError):  # noqa: N818 - named for what was met, like the others of the tree
@@ -124,6 +126,7 @@ async def opened(make: Callable[..., Any], kafka: Kafka, **options: Any) -> Asyn
         except (KafkaError, OSError) as error:  # a TimeoutError is an OSError
             if client is not None:
                 await _close(client)
+                await asyncio.sleep(FAREWELL_S if kafka.uses_tls else 0)
             reasons = [*warnings, str(error), f"no answer within {CONNECT_TIMEOUT_S:g} s"]
             raise unreachable(kafka, next(filter(None, reasons))) from error
     try:

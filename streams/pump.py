@@ -6,7 +6,8 @@ A crash between any two of the three repeats outputs, which are deterministic, a
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)
 
+NUDGE_AFTER_S = 2.0
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
 
@@ -45,7 +47,7 @@ class Store(Protocol):
         ...
 
     async def save(self, partition: int, values: Iterable[tuple[bytes, bytes]]) -> None:
-        """Write values in this order; return when all are acknowledged."""
+        """Write values in this order, of which an empty one removes; return when all are acknowledged."""
         ...
 
     async def commit(self, partition: int, next_offset: int) -> None:
@@ -64,8 +66,8 @@ class Store(Protocol):
 class Stage(Protocol[S]):
     """One of the two stages: how to restore, advance and dump a state."""
 
-    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[S, list[DamagedState]]:
-        """State from saved values, and what was damaged."""
+    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[S, Mapping[bytes, DamagedState]]:
+        """State from saved values, and by key what was damaged."""
         ...
 
     def step(self, state: S, records: Sequence[Raw]) -> tuple[S, list[Outgoing]]:
@@ -96,11 +98,13 @@ class _Held(Generic[S]):
     state: S
     saved_at: float
     seen_at: float
-    restored: bool
+    has_begun: bool
+    saved_offset: int
+    damaged: list[bytes]
     unacknowledged: list[Awaitable[object]] = field(default_factory=list)
-    saved_offset: int = -1
     holes: list[int] = field(default_factory=list)
     told_idle: bool = False
+    nudged_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -119,7 +123,7 @@ class Pump(Generic[S]):
         Monotonic seconds. It decides when to save and what is idle, never what is computed.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         stage: Stage[S],
         sink: Sink,
@@ -132,6 +136,7 @@ class Pump(Generic[S]):
         self._stage, self._sink, self._store = stage, sink, store
         self._interval_s, self._idle_after_s, self._clock = interval_s, idle_after_s, clock
         self._held: dict[int, _Held[S]] = {}
+        self._taking = False
 
     @property
     def states(self) -> dict[int, S]:
@@ -151,15 +156,38 @@ class Pump(Generic[S]):
 
     async def take(self, partition: int, records: Sequence[Raw]) -> None:
         """Take in the records that one poll of a partition brought, at least one, in log order."""
+        self._taking = True
+        try:
+            await self._take(partition, records)
+        finally:
+            self._taking = False
+
+    async def _take(self, partition: int, records: Sequence[Raw]) -> None:
         held = self._held.get(partition) or self._restore(partition)
         held.seen_at, held.told_idle = self._clock(), False
-        if not await self._is_contiguous(partition, held, records[0].offset):
-            return
-        async with held.lock:  # a state must not be saved before all that it sent
+        async with self._exclusive(partition, held) as is_ours:
+            if not is_ours or not await self._is_contiguous(partition, held, records[0].offset):
+                return
             held.state, outputs = self._stage.step(held.state, records)
+            held.has_begun = True
             await self._emit(held, outputs)
         if self._clock() - held.saved_at >= self._interval_s:
             await self.checkpoint(partition)
+
+    @asynccontextmanager
+    async def _exclusive(self, partition: int, held: _Held[S]) -> AsyncIterator[bool]:
+        """Keep others from a state; false where it was released while we waited.
+
+        A state that something went wrong with, even a cancellation, may be ahead of what was sent. It must never be
+        saved, so it is forgotten; whoever owns the partition next goes on from the last snapshot.
+        """
+        async with held.lock:
+            try:
+                yield self._held.get(partition) is held
+            except BaseException:
+                if self._held.get(partition) is held:
+                    del self._held[partition]
+                raise
 
     async def _emit(self, held: _Held[S], outputs: Iterable[Outgoing]) -> None:
         for record in outputs:
@@ -168,57 +196,82 @@ class Pump(Generic[S]):
     def _restore(self, partition: int) -> _Held[S]:
         saved = self._store.load(partition)
         state, damaged = self._stage.restore(partition, saved)
-        for error in damaged:
+        for error in damaged.values():
             log.error("partition %d: %s; left out, the log is read again from its beginning", partition, error)
         now = self._clock()
-        held = self._held[partition] = _Held(state, now, now, restored=bool(saved), saved_offset=state.next_offset)
+        held = self._held[partition] = _Held(state, now, now, bool(saved), state.next_offset, list(damaged))
         log.info("partition %d: goes on at offset %d", partition, state.next_offset)
         return held
 
     async def _is_contiguous(self, partition: int, held: _Held[S], offset: int) -> bool:
         """Whether a batch that starts there may be taken in.
 
-        One that starts above the state was queued before a rebalance, or the log has a hole there: retention, or what
-        compaction and transactions leave. It is dropped and the partition sought back. Batches that were queued start
+        One that starts above the state was queued before a rebalance, or the log has a hole there, as retention,
+        compaction and transactions leave them. It is dropped and the partition sought back. Batches that were queued start
         ever further on; a hole shows the same first offset again and again.
         """
+        if offset > held.state.next_offset:
+            await self._pass_lost(partition, held)
         expected = held.state.next_offset
         if offset <= expected:
             held.holes.clear()
             return True
-        lost = min(offset, await self._store.log_start(partition)) - expected
         held.holes = [*(hole for hole in held.holes if hole == offset), offset]
-        if len(held.holes) <= (SEEKS if lost <= 0 else 0):
+        if len(held.holes) <= SEEKS:
             await self._store.seek(partition, expected)
             return False
         held.holes.clear()
-        if lost > 0 and held.restored:
-            log.error("partition %d: offsets %d to %d are gone from the log", partition, expected, expected + lost - 1)
-            self._stage.gap(partition, lost)
         return True
+
+    async def _pass_lost(self, partition: int, held: _Held[S]) -> None:
+        """Count what retention took before it was read, and move the state to where the log begins now.
+
+        A state that has not begun has lost nothing: it begins where the log does.
+        """
+        expected, start = held.state.next_offset, await self._store.log_start(partition)
+        if start <= expected:
+            return
+        if held.has_begun:
+            log.error("partition %d: offsets %d to %d are gone from the log", partition, expected, start - 1)
+            self._stage.gap(partition, start - expected)
+        held.state.next_offset = start
 
     def progress(self, partition: int, end: int) -> Progress:
         """How far an owned partition has come, of a log that ends there."""
         held = self._held[partition]
         return Progress(held.state.next_offset, end, held.saved_offset)
 
+    async def nudge(self, partition: int, end: int) -> bool:
+        """Read a partition again from where its state ends, if it has lag and brought nothing for a while.
+
+        Faust empties its queues when a rebalance is over; what lay in them would never come again otherwise.
+        """
+        held, now = self._held[partition], self._clock()
+        rests = self._taking or held.state.next_offset >= end
+        if rests or now - max(held.seen_at, held.nudged_at) < NUDGE_AFTER_S:
+            return False
+        held.nudged_at = now
+        await self._store.seek(partition, held.state.next_offset)
+        return True
+
     async def checkpoint(self, partition: int) -> None:
         """Wait for what was sent, save the state, commit its offset."""
-        held = self._held[partition]
-        async with held.lock:
-            if self._held.get(partition) is not held:
-                return  # released while we waited for the lock
-            held.saved_at = self._clock()
-            # All three are taken at one moment; records that come while we wait belong to the next checkpoint.
-            waiting, held.unacknowledged = held.unacknowledged, []
-            next_offset, is_new = held.state.next_offset, held.state.next_offset != held.saved_offset
-            values = list(self._stage.dump(held.state)) if is_new else []
-            await asyncio.gather(*waiting)
-            if not is_new:
+        held = self._held.get(partition)
+        if held is None:
+            return
+        async with self._exclusive(partition, held) as is_ours:
+            if not is_ours:
                 return
-            await self._store.save(partition, values)
+            held.saved_at = self._clock()
+            waiting, held.unacknowledged = held.unacknowledged, []
+            await asyncio.gather(*waiting)
+            next_offset = held.state.next_offset
+            if next_offset == held.saved_offset:
+                return
+            removed = [(key, b"") for key in held.damaged]
+            await self._store.save(partition, [*removed, *self._stage.dump(held.state)])
             await self._store.commit(partition, next_offset)
-            held.saved_offset = next_offset
+            held.saved_offset, held.damaged = next_offset, []
 
     async def tick(self) -> None:
         """To be called now and then: saves what is due and tells of silence."""
@@ -226,16 +279,16 @@ class Pump(Generic[S]):
         for partition, held in list(self._held.items()):
             if not held.told_idle and now - held.seen_at >= self._idle_after_s:
                 held.told_idle = True
-                async with held.lock:
-                    await self._emit(held, self._stage.idle(held.state))
+                async with self._exclusive(partition, held) as is_ours:
+                    if is_ours:
+                        await self._emit(held, self._stage.idle(held.state))
             if now - held.saved_at >= self._interval_s and held.state.next_offset != held.saved_offset:
                 await self.checkpoint(partition)
 
     async def release(self, partitions: Iterable[int]) -> None:
         """Checkpoint partitions and forget them: another worker may own them next."""
         for partition in list(partitions):
-            if partition in self._held:
-                await self.checkpoint(partition)
-                held = self._held.pop(partition, None)  # a rebalance and a stop may both release it
-                if held is not None:
-                    self._stage.released(held.state)
+            await self.checkpoint(partition)
+            held = self._held.pop(partition, None)  # a rebalance and a stop may both release it
+            if held is not None:
+                self._stage.released(held.state)

@@ -39,7 +39,7 @@ class ProfilingStage:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
-    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[PartitionState, list[DamagedState]]:
+    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[PartitionState, dict[bytes, DamagedState]]:
         """State from saved values."""
         state, damaged = profile_snapshot.load(partition, self._shared.partitions, saved, self._shared.watch)
         self._shared.metrics.damaged.labels("profiling").inc(len(damaged))
@@ -120,9 +120,9 @@ class VerdictStage:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
-    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[FleetState, list[DamagedState]]:
+    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[FleetState, dict[bytes, DamagedState]]:
         """State from saved values."""
-        state, damaged = verdict_snapshot.load(partition, saved)
+        state, damaged = verdict_snapshot.load(partition, saved, self._shared.partials_partitions)
         self._shared.metrics.damaged.labels("verdict").inc(len(damaged))
         return state, damaged
 

@@ -34,9 +34,10 @@ class TableStore:
         self._app, self._topic, self._table, self._sink = app, topic, table, sink
 
     def load(self, partition: int) -> Mapping[bytes, bytes]:
-        """The saved values of a partition, as the changelog gave them back."""
+        """The saved values of a partition, as the changelog gave them back; an empty one was removed."""
         prefix = _prefix(partition)
-        return {key[len(prefix) :]: value for key, value in self._table.data.items() if key.startswith(prefix)}
+        saved = self._table.data.items()
+        return {key[len(prefix) :]: value for key, value in saved if value and key.startswith(prefix)}
 
     async def save(self, partition: int, values: Iterable[tuple[bytes, bytes]]) -> None:
         """Write values in this order; return when all are acknowledged."""

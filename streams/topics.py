@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from driftline.detectors.errors import OperatorError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PARTITIONS = 4
 MAX_REPLICAS = 3
+VISIBLE_TIMEOUT_S = 10.0
 DAY_MS = 86_400_000
 
 
@@ -113,12 +115,13 @@ async def create_topics(settings: Settings, partitions: int | None = None) -> li
     from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - 0.2 s that `--help` has no use for
 
     async with opened(AIOKafkaAdminClient, settings.kafka) as admin:
-        known = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+        known = await _sizes(admin)
         wanted = topic_table(settings, partitions or known.get(settings.topics.predictions, DEFAULT_PARTITIONS))
         _check_partitions(wanted, known)
         missing = [spec for spec in wanted if spec.name not in known]
         if missing:
             await _create(admin, missing)
+            _check_partitions(wanted, await _all_there(admin, wanted))  # somebody else may have been quicker
     return [TopicFound(spec.name, spec.partitions, spec.name in known) for spec in wanted]
 
 
@@ -138,7 +141,9 @@ async def partitions_of(kafka: Kafka, topic: str) -> list[int]:
         for known in await admin.describe_topics():
             if known["topic"] == topic:
                 return sorted(partition["partition"] for partition in known["partitions"])
-    raise OperatorError(f"topic {topic!r} does not exist: make the topics with `driftline topics create`")
+    # Kafka does not tell one from the other, so that nobody learns of topics that are none of his business.
+    hidden = "" if kafka.security_protocol == "PLAINTEXT" else " (or this user has no ACL to see it)"
+    raise OperatorError(f"topic {topic!r} does not exist{hidden}: make the topics with `driftline topics create`")
 
 
 def _check_partitions(wanted: Sequence[TopicSpec], known: Mapping[str, int]) -> None:
@@ -149,6 +154,23 @@ def _check_partitions(wanted: Sequence[TopicSpec], known: Mapping[str, int]) -> 
                 f"topic {spec.name!r} exists with {known[spec.name]} partitions, needed are {spec.partitions}: give "
                 f"--partitions {known[spec.name]}, or remove the topic, or name another"
             )
+
+
+async def _sizes(admin: Any) -> dict[str, int]:
+    """Return topic to number of partitions."""
+    return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+
+
+async def _all_there(admin: Any, specs: Sequence[TopicSpec]) -> dict[str, int]:
+    """Wait until the topics show: brokers learn of a topic a moment after the controller made it."""
+    names = {spec.name for spec in specs}
+    try:
+        async with asyncio.timeout(VISIBLE_TIMEOUT_S):
+            while not names <= (sizes := await _sizes(admin)).keys():  # noqa: ASYNC110 - Kafka tells nobody
+                await asyncio.sleep(VISIBLE_TIMEOUT_S / 200)
+    except TimeoutError as error:
+        raise OperatorError(f"topics were made but do not show after {VISIBLE_TIMEOUT_S:g} s; call again") from error
+    return sizes
 
 
 async def _create(admin: Any, specs: Sequence[TopicSpec]) -> None:

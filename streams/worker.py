@@ -132,8 +132,9 @@ class Worker:
                         for partition, progress in self._owned(topic, pump).items()
                     }
                 )
-                for pump in self._pumps.values():
+                for topic, pump in self._pumps.items():
                     await pump.tick()
+                    await self._nudge(topic, pump)
             else:
                 self._watchdog.observe({"group": Progress(0, 1, 0)})
 
@@ -151,6 +152,14 @@ class Worker:
         if topic == self._settings.topics.predictions:
             metrics.partitions.set(len(mine))
         return found
+
+    async def _nudge(self, topic: str, pump: Pump[Any]) -> None:
+        """Read again what Faust has dropped, and let it fetch partitions that it holds back for a queue it emptied."""
+        consumer = self.app.consumer
+        for partition in pump.states:
+            tp = TP(topic, partition)
+            if await pump.nudge(partition, consumer.highwater(tp) or 0):
+                consumer.on_buffer_drop(tp)
 
     def _refuse_growth(self, topic: str) -> None:
         """The number of partitions is part of the states' identity."""

@@ -119,8 +119,9 @@ def expected(watch: Watch, log: Sequence[Sequence[Record]]) -> Outcome:
             state, outputs = stage.step(state, records[start : start + CUT])
             partials += [each for each in outputs if each.topic == "partials"]
             outcome.alerts |= _ids(each.value for each in outputs if each.topic == "alerts")
-        for key, raw in profile_snapshot.dump(state, watch):
-            outcome.states[f"{partition}/".encode() + key] = unseal(raw).payload if key != OWN else raw
+        prefix = f"{partition}/".encode()
+        cells = [(key, raw) for key, raw in profile_snapshot.dump(state, watch) if key != OWN]
+        outcome.states |= {prefix + key: unseal(raw).payload for key, raw in cells}
     judge = VerdictStage(shared)
     fleet, _ = judge.restore(0, {})
     items = [Record("partials", 0, offset, 0, each.value) for offset, each in enumerate(partials)]
@@ -130,7 +131,7 @@ def expected(watch: Watch, log: Sequence[Sequence[Record]]) -> Outcome:
     return outcome
 
 
-async def outcome_on(settings: Settings, partitions: int) -> Outcome:
+async def outcome_on(settings: Settings) -> Outcome:
     """What stands on the topics of a run now."""
     topics = settings.topics
     outcome = Outcome(
@@ -138,13 +139,9 @@ async def outcome_on(settings: Settings, partitions: int) -> Outcome:
         _ids([value async for _, value in _read(settings, topics.alerts)]),
     )
     changelog = f"{settings.worker.app_id}-profiles-changelog"
-    for key, raw in [pair async for pair in _read(settings, changelog)]:
-        is_own = key.endswith(b"/")
-        if not is_own:
-            outcome.states[key] = unseal(raw).payload
-        else:
-            outcome.states[key] = raw
-    del partitions
+    outcome.states = {
+        key: unseal(raw).payload async for key, raw in _read(settings, changelog) if not key.endswith(b"/")
+    }
     return outcome
 
 

@@ -270,16 +270,17 @@ class Profile:
     def take(self, batch: Sequence[Record], watch: Watch) -> None:
         """Step over one batch."""
         decoded, unreadable = wire.decode(batch, watch, MAX_BYTES)
+        told = [(offset, reason) for offset, reason in unreadable if offset >= self.state.next_offset]
         self.state, out = profiling.step(self.state, decoded, watch)
         self.items += [*out.partials, *([out.mark] if out.mark else [])]
         self.events += out.events
-        self.rejected += unreadable + out.rejected
+        self.rejected += told + out.rejected
         self.tally.update(
             read=len(batch),
             accepted=out.accepted,
             late=out.late,
-            skipped=out.skipped,
-            rejected=len(unreadable) + len(out.rejected),
+            skipped=out.skipped + len(unreadable) - len(told),
+            rejected=len(told) + len(out.rejected),
         )
 
 

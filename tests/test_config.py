@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.plan import Plan
-from driftline.streams.config import Kafka, Secret, Settings, load_settings
+from driftline.streams.config import Kafka, Settings, load_settings
+from driftline.streams.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,9 +17,10 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from driftline.detectors.errors import OperatorError
 from driftline.streams import connection
-from driftline.streams.config import Kafka, Secret
+from driftline.streams.config import Kafka
 from driftline.streams.connection import KafkaUnreachable, client_options, faust_credentials, opened, probe
 from driftline.streams.embedded import embedded_broker
+from driftline.streams.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

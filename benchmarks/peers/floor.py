@@ -1,0 +1,31 @@
+"""The floor: aiokafka and the decoder, nothing else. No worker in Python can be cheaper."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import msgspec
+from consuming import consume
+from job import Job
+
+from driftline.detectors.records import Prediction
+
+
+def main(job: Job) -> None:
+    """Consume the job's records."""
+    decode = msgspec.json.Decoder(Prediction).decode
+
+    def take(_partition: int, records: list[Any]) -> None:
+        for record in records:
+            decode(record.value)
+
+    asyncio.run(consume(job, take))
+
+
+if __name__ == "__main__":
+    main(Job.read(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""The limit: driftline's own arithmetic straight on what aiokafka fetched.
+
+The same decoder, columns, histograms, constraints, ADWIN and half-space trees, but no Faust, no check of anything, no
+watermark, no state that could be saved, no outputs, no metrics. What lies between it and the worker is the price of
+being a worker. One model only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import msgspec
+import numpy as np
+from consuming import consume
+from job import Job
+
+from driftline.detectors.baseline import Baseline
+from driftline.detectors.columns import columns
+from driftline.detectors.events import violations
+from driftline.detectors.layout import Layout
+from driftline.detectors.online import Online
+from driftline.detectors.plan import Plan
+from driftline.detectors.records import Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def taker(layout: Layout) -> Callable[[int, list[Any]], None]:
+    """Make the function that does the work on one batch of a partition."""
+    decode = msgspec.json.Decoder(Prediction).decode
+    detectors: dict[int, Online] = defaultdict(lambda: Online.fresh(layout))
+    windows: dict[tuple[int, int], np.ndarray[Any, Any]] = defaultdict(layout.zero)
+
+    def take(partition: int, records: list[Any]) -> None:
+        predictions = [decode(record.value) for record in records]
+        seen = columns(predictions, layout)
+        violations(seen, layout)
+        online = detectors[partition]
+        online.feed(seen)
+        online.outlier_p_values(seen)
+        start_ms = np.array([prediction.timestamp for prediction in predictions]) // layout.plan.window_ms
+        for start in np.unique(start_ms).tolist():
+            here = seen.cells[:, start_ms == start]
+            windows[partition, start] += np.bincount(here.ravel(), minlength=layout.size)
+
+    return take
+
+
+def main(job: Job) -> None:
+    """Consume the job's records."""
+    (document,) = job.baseline_lines()
+    asyncio.run(consume(job, taker(Layout.of(Baseline.from_json(document), Plan()))))
+
+
+if __name__ == "__main__":
+    main(Job.read(sys.argv[1]))

@@ -1,0 +1,2 @@
+def publish_report(*a):
+    print(a[2])

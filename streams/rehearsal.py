@@ -1,0 +1,178 @@
+"""Both stages over a log in memory, by workers to which things happen: what is left must be as if nothing had.
+
+A schedule is a list of turns. What it does not do is done at the end, undisturbed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from driftline.detectors.watch import Watch
+from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Record, Session, WorkerDied
+from driftline.streams.metrics import Metrics
+from driftline.streams.pump import Pump, Stage
+from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+
+STAGES: dict[str, Callable[[Shared], Stage[Any]]] = {"predictions": ProfilingStage, "partials": VerdictStage}
+"""Topic to the stage that reads it, in the order in which records flow."""
+IDLE_S = 1.0
+
+
+class Outcome(NamedTuple):
+    """What a run leaves; two runs are equal if their outcomes are.
+
+    Parameters
+    ----------
+    verdicts, alerts
+        Id to the documents that were final, each distinct one once: there must be one each.
+    profiles, fleets
+        States of the first and the second stage by partition and key, as they are saved, without their offsets.
+    """
+
+    verdicts: dict[str, set[bytes]]
+    alerts: dict[str, set[bytes]]
+    profiles: dict[tuple[int, bytes], bytes]
+    fleets: dict[tuple[int, bytes], bytes]
+
+
+class Member:
+    """One worker: a pump per stage at one session."""
+
+    def __init__(self, rehearsal: "Rehearsal") -> None:
+        self.session = Session(rehearsal.broker)
+        self.sink = MemorySink(self.session)
+        self.stores = {topic: MemoryStore(self.session, topic) for topic in STAGES}
+        self.pumps: dict[str, Pump[Any]] = {
+            topic: Pump(
+                stage(rehearsal.shared),
+                self.sink,
+                self.stores[topic],
+                interval_s=float("inf"),  # saving is a turn of its own
+                idle_after_s=IDLE_S,
+                clock=lambda: rehearsal.now_s,
+            )
+            for topic, stage in rehearsal.stages.items()
+        }
+
+    async def take(self, place: Place, most: int) -> None:
+        """Poll a partition, take in what came, and let the producer write."""
+        topic, partition = place
+        if records := self.stores[topic].poll(partition, most):
+            await self.pumps[topic].take(partition, records)
+            self.sink.flush()
+
+
+class Turn(NamedTuple):
+    """Something that happens.
+
+    Parameters
+    ----------
+    name
+        A key of ``TURNS``.
+    place
+        At which topic and partition.
+    n
+        How many records are polled or read again, how many writes still go well, or which zombie wakes.
+    lands
+        Whether the write that a worker dies of reaches the broker.
+    """
+
+    name: str
+    place: Place
+    n: int = 0
+    lands: bool = False
+
+
+@dataclass
+class Rehearsal:
+    """A fleet of workers at a broker in memory.
+
+    Parameters
+    ----------
+    watch
+        Plan and baselines.
+    partitions
+        Topic of ``STAGES`` to its number of partitions.
+    stages
+        What the workers run.
+    """
+
+    watch: Watch
+    partitions: dict[str, int]
+    stages: dict[str, Callable[[Shared], Stage[Any]]] = field(default_factory=lambda: STAGES)
+    now_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.broker = Broker({**self.partitions, "windows": 1, "alerts": 1, "dead_letters": 1})
+        self.metrics = Metrics("rehearsal")
+        self.shared = Shared(self.watch, *(self.partitions[topic] for topic in STAGES), 2**20, self.metrics)
+        self.places = [(topic, place) for topic in STAGES for place in range(self.partitions[topic])]
+        self.owners = dict.fromkeys(self.places, Member(self))
+        self.zombies: list[tuple[Member, Place]] = []
+
+    async def run(self, schedule: Iterable[Turn]) -> Outcome:
+        """Let a schedule happen, then everything else without disturbance."""
+        for turn in schedule:
+            await self.turn(turn)
+        for owner in self.owners.values():
+            owner.session.spare()
+        while await self._go_on():
+            pass
+        for topic, partition in self.places:
+            await self.owners[topic, partition].pumps[topic].checkpoint(partition)
+        return self.outcome()
+
+    async def turn(self, turn: Turn) -> None:
+        """Let one thing happen; a worker that dies is replaced."""
+        try:
+            await TURNS[turn.name](self, turn)
+        except WorkerDied:
+            self._bury()
+        self.check_books()
+
+    async def _go_on(self) -> bool:
+        """Take a batch from every partition; false when nothing moves any more."""
+        before = self._progress()
+        for topic, partition in self.places:
+            owner = self.owners[topic, partition]
+            owner.pumps[topic].own(place for other, place in self.places if self.owners[other, place] is owner and other == topic)
+            await owner.pumps[topic].tick()
+            await owner.take((topic, partition), 1000)
+        return self._progress() != before
+
+    def _progress(self) -> list[tuple[int, int]]:
+        """Positions and offsets of states."""
+        found = []
+        for (topic, partition), owner in self.owners.items():
+            state = owner.pumps[topic].states.get(partition)
+            found.append((owner.stores[topic].positions.get(partition, -1), -1 if state is None else state.next_offset))
+        return found
+
+    def _bury(self) -> None:
+        """Give the partitions of workers that died to a new one."""
+        heir = Member(self)
+        self.owners = {place: owner if owner.session.is_alive else heir for place, owner in self.owners.items()}
+        self.zombies = [(member, place) for member, place in self.zombies if member.session.is_alive]
+
+    def tally(self) -> Counter[str]:
+        """Records read, and by what became of them."""
+        samples = [sample for family in self.metrics.records.collect() for sample in family.samples]
+        found = Counter({each.labels["result"]: int(each.value) for each in samples if each.name.endswith("_total")})
+        found["in"] = int(next(iter(self.metrics.records_in.collect())).samples[0].value)
+        return found
+
+    def check_books(self) -> None:
+        """See that every record read was accepted, late, rejected or skipped, and counted as one of them."""
+        tally = self.tally()
+        if 2 * tally["in"] != tally.total():
+            raise AssertionError(f"the counts of records don't add up: {dict(tally)}")
+
+    def outcome(self) -> Outcome:
+        """What the run has left so far."""
+        states: dict[str, dict[tuple[int, bytes], bytes]] = {topic: {} for topic in STAGES}
+        for topic, partition in self.places:
+            states[topic] |= self._states(topic, partition)
+        return Outcome(*map(self._final, ("windows", "alerts")), *states.values())

@@ -1,0 +1,168 @@
+"""``driftline baseline``: build, show and publish, through the command line's own front door."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from driftline.detectors.baseline import Baseline, NumericSignal
+from driftline.detectors.errors import OperatorError
+from driftline.detectors.fit import fit
+from driftline.detectors.marginal import minimum_detectable_effect
+from driftline.streams.baseline_cli import moment_ms, read_baseline
+from driftline.streams.cli import run
+from driftline.streams.config import Settings
+from driftline.streams.demo_stream import training_columns
+from driftline.streams.embedded import embedded_broker
+from driftline.streams.reader import TopicReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MINUTE_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    columns = training_columns(1_000)
+    lines = [",".join("score" if name == "prediction" else name for name in columns)]
+    lines += [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+    path = tmp_path_factory.mktemp("rows") / "train.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def built(rows: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "baseline.json"
+    named = ["--model", "credit", "--version", "v1", "--prediction", "score"]
+    assert run(["baseline", "build", str(rows), *named, "--out", str(path)]) == 0
+    return path
+
+
+def test_what_is_built_is_what_fit_makes_of_the_rows(built: Path) -> None:
+    found = read_baseline(built)
+    assert found == fit("credit", "v1", training_columns(1_000))
+    assert list(found.signals)[-1] == "prediction"
+
+
+def test_building_twice_gives_the_same_bytes(built: Path, rows: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.json"
+    named = ["--model", "credit", "--version", "v1", "--prediction", "score"]
+    run(["baseline", "build", str(rows), *named, "--out", str(again)])
+    assert again.read_bytes() == built.read_bytes()
+
+
+def test_a_baseline_without_a_prediction_is_built_and_said_so(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "baseline.json"
+    assert run(["baseline", "build", str(rows), "--model", "m", "--version", "v", "--out", str(out)]) == 0
+    assert "score" in read_baseline(out).signals
+    assert "no prediction among the signals; name its column with --prediction" in capsys.readouterr().err
+
+
+def test_show_tells_signals_bounds_size_and_what_can_be_seen(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run(["baseline", "show", str(built)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = read_baseline(built)
+    assert lines[0] == f"credit v1: 1000 rows, 13 signals, hash {found.hash}"
+    assert lines[1] == f"{built.stat().st_size} bytes; in force from the beginning of time on"
+    (age,) = (line for line in lines if line.startswith("age "))
+    assert "numeric" in age
+    profile = found.signals["age"]
+    assert isinstance(profile, NumericSignal)
+    assert age.endswith(f"possible from 0 to {profile.high:.6g}")
+    (purpose,) = (line for line in lines if line.startswith("purpose "))
+    assert "5 levels (car, renovation, furniture, education, other), never missing, a new level is an event" in purpose
+    effect = minimum_detectable_effect(1_000, 1_000, 0.00525 / 13)
+    assert f"{effect:.2f} sd of 1000" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["build", "{rows}", "--model", "a|b", "--version", "v", "--out", "x"], "--model 'a|b': a name has 1 to 128"),
+        (["build", "{rows}", "--model", "m", "--version", "", "--out", "x"], "--version ''"),
+        (
+            ["build", "{rows}", "--model", "m", "--version", "v", "--out", "/no/such/x"],
+            "--out /no/such/x: No such file",
+        ),
+        (["build", "/no/such.csv", "--model", "m", "--version", "v", "--out", "x"], "/no/such.csv: No such file"),
+        (["build", "{rows}", "--model", "m", "--version", "v", "--out", "x", "--prediction", "y"], "no such column"),
+        (["show", "/no/such.json"], "make one with `driftline baseline build`"),
+        (["show", "{rows}"], "not a baseline profile"),
+        (["publish", "{built}", "--effective-from", "soon"], "--effective-from soon: neither ISO 8601"),
+    ],
+)
+def test_errors_name_the_value_and_the_remedy(
+    arguments: list[str],
+    said: str,
+    rows: Path,
+    built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["baseline", *(each.format(rows=rows, built=built) for each in arguments)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_moments_are_utc_unless_they_say_otherwise() -> None:
+    assert moment_ms("2025-01-31T12:00") == moment_ms("2025-01-31T13:00+01:00") == 1_738_324_800_000
+    assert moment_ms("1738324800000") == 1_738_324_800_000
+    with pytest.raises(OperatorError, match="neither ISO 8601"):
+        moment_ms("-5")
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    with embedded_broker({"baselines": 1}) as running:
+        yield running.bootstrap_servers
+
+
+def published(broker: str) -> list[Baseline]:
+    async def read() -> list[Baseline]:
+        async with TopicReader(broker, Settings().topics.baselines, Baseline, "beginning", "end") as found:
+            return [each async for each in found]
+
+    return asyncio.run(read())
+
+
+@pytest.mark.embedded
+def test_the_first_baseline_is_in_force_for_ever_and_the_next_from_the_next_window(
+    broker: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def publish(path: Path, *options: str) -> str:
+        assert run(["baseline", "publish", str(path), "--bootstrap-servers", broker, *options]) == 0
+        return capsys.readouterr().out
+
+    first, second, other = tmp_path / "first.json", tmp_path / "second.json", tmp_path / "other.json"
+    for path, version, top in ((first, "v1", 3.0), (second, "v1", 4.0), (other, "v2", 4.0)):
+        path.write_bytes(fit("churn", version, {"a": [1.0, 2.0, top]}).to_json())
+
+    assert "published, in force from the beginning of time on" in publish(first)
+    assert "nothing to do: it is published already" in publish(first)
+    publish(second)
+    publish(other)
+    publish(second, "--effective-from", "1970-01-01T00:10Z")
+
+    found = published(broker)
+    assert [each.version for each in found] == ["v1", "v1", "v2", "v1"]
+    assert [found[place].effective_from_ms for place in (0, 2, 3)] == [0, 0, 10 * MINUTE_MS]
+    next_window_ms = found[1].effective_from_ms
+    assert next_window_ms > 0
+    assert next_window_ms % MINUTE_MS == 0
+    assert all(msgspec.structs.replace(each).checked() == each for each in found)
+
+
+@pytest.mark.embedded
+def test_publishing_where_no_kafka_is_says_so(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["baseline", "publish", str(built), "--bootstrap-servers", "127.0.0.1:1"]) == 3
+    assert "127.0.0.1:1" in capsys.readouterr().err

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
+
+from driftline.detectors.fit import fit
+from driftline.detectors.plan import Plan
+from driftline.detectors.verdict import FleetState, ModelState
+from driftline.detectors.watch import Watch
+from driftline.streams.metrics import MAX_SERIES, Metrics
+from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+MAX_BYTES = 2_000
+NOW_MS = 1_700_000_000_000
+
+
+class Row(NamedTuple):
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+
+
+def documented() -> list[Row]:
+    lines = re.findall(r"^\| `(driftline_\w+)` \| (\w+) \| (.*?) \| .+? \| .+? \|$", table(), re.MULTILINE)
+    return [Row(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in lines]
+
+
+def table() -> str:
+    return (DOCS / "metrics.md").read_text().replace("| |", "|  |")  # an empty cell
+
+
+def registered() -> list[Row]:
+    metrics = [each for each in vars(Metrics("1.2.3")).values() if isinstance(each, MetricWrapperBase)]
+    return [Row(shown_name(each), each._type, tuple(each._labelnames)) for each in metrics]
+
+
+def shown_name(metric: MetricWrapperBase) -> str:
+    return f"{metric._name}_total" if metric._type == "counter" else metric._name
+
+
+EVERY = pytest.mark.parametrize("row", registered(), ids=lambda row: row.name)
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Return what a scrape sees."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return samples(metrics).get((f"driftline_{name}", frozenset(labels.items())))
+
+
+# The manual.
+
+
+def test_the_manual_has_every_metric_with_its_type_and_labels() -> None:
+    assert documented() == registered()
+
+
+def test_the_alerting_rules_of_the_manual_name_metrics_that_exist() -> None:
+    [text] = re.findall(r"```yaml\n(.*?)```", (DOCS / "metrics.md").read_text(), re.DOTALL)
+    rules = yaml.safe_load(text)["groups"][0]["rules"]
+    known = {row.name: row.labels for row in registered()}
+    for rule in rules:
+        named = re.findall(r"driftline_\w+", rule["expr"])
+        assert named
+        assert set(named) <= known.keys(), rule["alert"]
+
+
+# Naming: https://prometheus.io/docs/practices/naming
+
+
+@EVERY
+def test_a_name_begins_with_the_application_and_is_lower_case(row: Row) -> None:
+    assert re.fullmatch(r"driftline(_[a-z]+)+", row.name)
+
+
+@EVERY
+def test_a_counter_is_a_total_and_nothing_else_is(row: Row) -> None:
+    assert row.name.endswith("_total") == (row.kind == "counter")
+
+
+@EVERY
+def test_units_are_base_units(row: Row) -> None:
+    assert not set(row.name.split("_")) & {"ms", "milliseconds", "minutes", "hours", "percent", "kilobytes", "mb"}
+    assert ("seconds" in row.name) == row.name.endswith("_seconds")
+    assert row.kind != "histogram" or row.name.endswith(("_seconds", "_bytes"))
+
+
+@EVERY
+def test_labels_are_few_and_not_reserved(row: Row) -> None:
+    assert len(set(row.labels)) == len(row.labels) <= 4
+    assert not set(row.labels) & {"le", "quantile", "job", "instance"}
+    assert not any(label in row.name for label in row.labels if label not in ("version", "detector", "stage", "model"))
+
+
+def test_every_metric_says_what_it_is() -> None:
+    families = [each for each in Metrics("1.2.3").registry.collect() if not each.name.endswith("_created")]
+    assert len(families) == len(registered())
+    for family in families:
+        assert family.documentation.endswith("."), family.name
+
+
+# The exposition.
+
+
+def test_the_exposition_is_read_back_by_prometheus_own_parser() -> None:
+    metrics = Metrics("1.2.3")
+    metrics.batch_seconds.labels("profiling").observe(0.01)
+    metrics.set_drift(metrics.drift_score, ("churn", "v3", 'age\n"quoted" \\ µ', "psi"), 0.25)
+    assert (
+        value(metrics, "drift_score", model="churn", version="v3", signal='age\n"quoted" \\ µ', detector="psi") == 0.25
+    )
+    assert value(metrics, "batch_duration_seconds_count", stage="profiling") == 1
+    assert value(metrics, "build_info", version="1.2.3") == 1
+
+
+def test_the_results_of_records_are_there_before_the_first_record() -> None:
+    found = {name: labels for name, labels in samples(Metrics("1.2.3")) if name == "driftline_records_total"}
+    assert found
+    for result in ("accepted", "late", "rejected", "replay_skipped"):
+        assert value(Metrics("1.2.3"), "records_total", result=result) == 0
+
+
+# The cap on series, and forgetting.
+
+
+def place(n: int) -> tuple[str, str, str, str]:
+    return "churn", f"v{n % 2}", f"signal {n}", "psi"
+
+
+def n_scores(metrics: Metrics) -> int:
+    return sum(name == "driftline_drift_score" for name, _ in samples(metrics))
+
+
+def test_series_beyond_the_cap_are_counted_and_not_exported() -> None:
+    metrics = Metrics("1.2.3")
+    for n in range(MAX_SERIES + 7):
+        metrics.set_drift(metrics.drift_score, place(n), 0.5)
+    metrics.set_drift(metrics.drift_active, place(0), 1.0)  # the cap is on both gauges together
+    metrics.set_drift(metrics.drift_score, place(3), 0.75)  # one that is there goes on
+    assert n_scores(metrics) == MAX_SERIES
+    assert value(metrics, "series_dropped_total") == 8
+    model, version, signal, detector = place(3)
+    assert value(metrics, "drift_score", model=model, version=version, signal=signal, detector=detector) == 0.75
+
+    metrics.forget([("churn", "v0")])
+    metrics.set_drift(metrics.drift_active, place(1), 1.0)  # there is room again
+    assert n_scores(metrics) == MAX_SERIES / 2
+    assert value(metrics, "series_dropped_total") == 8
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("12"), st.sampled_from("xyz")), max_size=12))
+def test_what_is_forgotten_is_gone_and_nothing_else(named: list[tuple[str, str, str]]) -> None:
+    metrics = Metrics("1.2.3")
+    for model, version, signal in named:
+        metrics.set_drift(metrics.drift_score, (model, version, signal, "psi"), 0.5)
+        metrics.set_drift(metrics.drift_active, (model, version, signal, "drift"), 1.0)
+    metrics.forget([("a", "1"), ("never", "seen")])
+    left = [dict(labels) for name, labels in samples(metrics) if name.startswith("driftline_drift_")]
+    expected = {each for each in named if each[:2] != ("a", "1")}
+    assert len(left) == 2 * len(expected)
+    assert {(labels["model"], labels["version"], labels["signal"]) for labels in left} == expected
+
+
+# The stages on top of it.
+
+
+class Record(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+def shared(**plan: Any) -> Shared:
+    rng = np.random.default_rng(0)
+    baseline = fit("churn", "v1", {"age": rng.normal(40, 10, 500).tolist(), "prediction": rng.random(500).tolist()})
+    watch = Watch(Plan(**plan)).with_baseline(baseline)
+    return Shared(watch, 1, 1, MAX_BYTES, Metrics("1.2.3"))
+
+
+def prediction(**changed: Any) -> bytes:
+    document = {"model": "churn", "version": "v1", "features": {"age": 41.0}, "prediction": 0.5, "timestamp": NOW_MS}
+    return json.dumps(document | changed).encode()
+
+
+def records(*values: bytes | None, first: int = 0) -> list[Record]:
+    return [Record("predictions", 0, first + place, NOW_MS, value) for place, value in enumerate(values)]
+
+
+def test_a_revoked_partition_takes_its_series_along() -> None:
+    common = shared()
+    metrics = common.metrics
+    profiling, judging = ProfilingStage(common), VerdictStage(common)
+    state, _ = profiling.restore(0, {})
+    state, _ = profiling.step(state, records(prediction()))
+    for version in ("v1", "v2"):
+        metrics.set_drift(metrics.drift_active, ("churn", version, "age", "drift"), 1.0)
+    assert value(metrics, "watermark_timestamp_seconds", partition="0") is not None
+
+    profiling.released(state)
+    judging.released(FleetState(0, models={("churn", "v1"): ModelState(("churn", "v1"))}))
+    assert value(metrics, "watermark_timestamp_seconds", partition="0") is None
+    assert value(metrics, "drift_active", model="churn", version="v1", signal="age", detector="drift") is None
+    assert value(metrics, "drift_active", model="churn", version="v2", signal="age", detector="drift") == 1
+
+
+REJECTED = {
+    "tombstone": None,
+    "too_large": prediction(id="x" * MAX_BYTES),
+    "invalid_utf8": prediction(id="x").replace(b'"x"', b'"\xff"'),
+    "invalid_json": b"{",
+    "missing_field": b'{"model": "churn", "version": "v1"}',
+    "invalid_field": prediction(features={"age": [1]}),
+    "bad_timestamp": prediction(timestamp="yesterday"),
+    "ahead": prediction(timestamp=NOW_MS + 365 * 86_400_000),
+    "unknown_model": prediction(model="other"),
+    "bad_name": prediction(model="a\u0000b"),
+}
+
+
+@pytest.mark.parametrize("reason", REJECTED)
+def test_a_record_is_rejected_for_the_reason_in_the_manual(reason: str) -> None:
+    common = shared()
+    stage = ProfilingStage(common)
+    state, _ = stage.restore(0, {})
+    stage.step(state, records(REJECTED[reason]))
+    assert value(common.metrics, "records_rejected_total", reason=reason) == 1
+    assert reason in reasons_in_the_manual()
+
+
+def reasons_in_the_manual() -> list[str]:
+    section = (DOCS / "operations.md").read_text().partition("\n## Dead letters\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+
+
+def test_the_manual_lists_no_other_reasons() -> None:
+    need_a_state = {"model_cap", "no_baseline_yet"}  # of the plan and of time, not of the record's bytes
+    assert sorted(reasons_in_the_manual()) == sorted(REJECTED.keys() | need_a_state)
+
+
+@given(st.lists(st.lists(st.sampled_from([*REJECTED.values(), prediction(), prediction(timestamp=1)]), min_size=1)))
+def test_what_came_in_is_what_was_counted_after_every_batch(batches: list[list[bytes | None]]) -> None:
+    common = shared()
+    stage = ProfilingStage(common)
+    state, _ = stage.restore(0, {})
+    came = 0
+    for values in batches:
+        state, _ = stage.step(state, records(*values, first=came))
+        state, _ = stage.step(state, records(*values, first=came))  # once more, as after a rebalance
+        came += len(values)
+        results = [value for (name, _), value in samples(common.metrics).items() if name == "driftline_records_total"]
+        assert sum(results) == value(common.metrics, "records_in_total") == 2 * came
+        assert value(common.metrics, "records_total", result="replay_skipped") == came
