@@ -41,7 +41,7 @@ class Worker:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return 0.0
-        series = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        series = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]  # with labels or without
         return sum(float(line.rpartition(" ")[2]) for line in series)
 
     def records(self) -> int:
@@ -118,7 +118,7 @@ def follow(running: Sequence[Worker], records: int) -> Measured:
     return Measured(
         last.records - first.records, last.at - first.at, last.cpu_seconds - first.cpu_seconds,
         sum(peak_mb(worker.process.pid) for worker in running),
-        int(sum(worker.metric("driftline_batch_duration_seconds_count") for worker in running)),
+        int(sum(worker.metric('driftline_batch_duration_seconds_count{stage="profiling"}') for worker in running)),
     )  # fmt: skip
 
 

@@ -16,9 +16,11 @@ from driftline.streams.wire import Outgoing
 
 Place = tuple[str, int]
 """Topic and partition."""
+Kind = Literal["send", "save", "commit"]
 
 
-class Record(NamedTuple):
+@dataclass(slots=True)
+class Record:
     """One record as a consumer gets it."""
 
     topic: str
@@ -43,7 +45,7 @@ class Write(NamedTuple):
         Of the record, or the one committed; -1 for a value.
     """
 
-    kind: Literal["send", "save", "commit"]
+    kind: Kind
     topic: str
     partition: int
     key: bytes | None
@@ -63,10 +65,11 @@ class Log:
     end: int = 0
 
     def append(self, record: Record) -> Record:
-        """Write a record at the end."""
-        self.records.append(record._replace(offset=self.end))
+        """Write a record at the end, where it gets its offset."""
+        record.offset = self.end
+        self.records.append(record)
         self.end += 1
-        return self.records[-1]
+        return record
 
     def read(self, offset: int, most: int) -> list[Record]:
         """Records from an offset on, or from the log's start if that lies further on."""
@@ -119,7 +122,11 @@ class Session:
         """Die at a write: ``after`` more go well, and the next one may or may not reach the broker."""
         self._crash = after, lands
 
-    def write(self, kind: Literal["send", "save", "commit"], place: Place, key: bytes | None, land: Callable[[], int]) -> None:
+    def spare(self) -> None:
+        """Call a crash off that is still to come."""
+        self._crash = None
+
+    def write(self, kind: Kind, place: Place, key: bytes | None, land: Callable[[], int]) -> None:
         """Let one write land, unless the worker dies of it."""
         if not self.is_alive:
             raise WorkerDied

@@ -246,9 +246,10 @@ class Pump(Generic[S]):
 
         Faust empties its queues when a rebalance is over; what lay in them would never come again otherwise.
         """
-        held, now = self._held[partition], self._clock()
-        rests = self._taking or held.state.next_offset >= end
-        if rests or now - max(held.seen_at, held.nudged_at) < NUDGE_AFTER_S:
+        held, now = self._held.get(partition), self._clock()
+        if held is None or self._taking or held.state.next_offset >= end:
+            return False
+        if now - max(held.seen_at, held.nudged_at) < NUDGE_AFTER_S:
             return False
         held.nudged_at = now
         await self._store.seek(partition, held.state.next_offset)

@@ -4,16 +4,17 @@ A schedule is a list of turns. What it does not do is done at the end, undisturb
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
 
+from driftline.detectors.snapshot import OWN, unseal
 from driftline.detectors.watch import Watch
-from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Record, Session, WorkerDied
+from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Session, WorkerDied
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import Pump, Stage
+from driftline.streams.pump import NUDGE_AFTER_S, Pump, Stage
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 
 STAGES: dict[str, Callable[[Shared], Stage[Any]]] = {"predictions": ProfilingStage, "partials": VerdictStage}
@@ -77,7 +78,7 @@ class Turn(NamedTuple):
     n
         How many records are polled or read again, how many writes still go well, or which zombie wakes.
     lands
-        Whether the write that a worker dies of reaches the broker.
+        Whether the write that a worker dies of reaches the broker; of a zombie, whether all its writes do.
     """
 
     name: str
@@ -108,7 +109,8 @@ class Rehearsal:
     def __post_init__(self) -> None:
         self.broker = Broker({**self.partitions, "windows": 1, "alerts": 1, "dead_letters": 1})
         self.metrics = Metrics("rehearsal")
-        self.shared = Shared(self.watch, *(self.partitions[topic] for topic in STAGES), 2**20, self.metrics)
+        sizes = self.partitions
+        self.shared = Shared(self.watch, sizes["predictions"], sizes["partials"], 2**20, self.metrics)
         self.places = [(topic, place) for topic in STAGES for place in range(self.partitions[topic])]
         self.owners = dict.fromkeys(self.places, Member(self))
         self.zombies: list[tuple[Member, Place]] = []
@@ -136,11 +138,14 @@ class Rehearsal:
     async def _go_on(self) -> bool:
         """Take a batch from every partition; false when nothing moves any more."""
         before = self._progress()
+        self.now_s += NUDGE_AFTER_S
         for topic, partition in self.places:
             owner = self.owners[topic, partition]
-            owner.pumps[topic].own(place for other, place in self.places if self.owners[other, place] is owner and other == topic)
-            await owner.pumps[topic].tick()
-            await owner.take((topic, partition), 1000)
+            await owner.take((topic, partition), most=1000)
+            owner.pumps[topic].own(
+                each for other, each in self.places if other == topic and self.owners[other, each] is owner
+            )
+            await owner.pumps[topic].nudge(partition, self.broker.logs[topic, partition].end)
         return self._progress() != before
 
     def _progress(self) -> list[tuple[int, int]]:
@@ -175,4 +180,101 @@ class Rehearsal:
         states: dict[str, dict[tuple[int, bytes], bytes]] = {topic: {} for topic in STAGES}
         for topic, partition in self.places:
             states[topic] |= self._states(topic, partition)
-        return Outcome(*map(self._final, ("windows", "alerts")), *states.values())
+        return Outcome(self._final("windows"), self._final("alerts"), states["predictions"], states["partials"])
+
+    def _states(self, topic: str, partition: int) -> dict[tuple[int, bytes], bytes]:
+        """All cells of a partition as they would be saved, the offsets left out: they depend on who sent what twice."""
+        stage, state = self.stages[topic](self.shared), self.owners[topic, partition].pumps[topic].states[partition]
+        for cell in (state.cells if topic == "predictions" else state.models).values():
+            cell.is_dirty = True
+        return {(partition, key): unseal(raw).payload for key, raw in stage.dump(state) if key != OWN}
+
+    def _final(self, topic: str) -> dict[str, set[bytes]]:
+        found: dict[str, set[bytes]] = {}
+        for record in self.broker.records(topic):
+            document = orjson.loads(record.value or b"")
+            if document["final"]:
+                found.setdefault(document["id"], set()).add(record.value or b"")
+        return found
+
+    def owner(self, turn: Turn) -> Member:
+        """The worker that owns a turn's partition."""
+        return self.owners[turn.place]
+
+    def replace(self, turn: Turn) -> Member:
+        """Give a turn's partition to a new worker."""
+        self.owners[turn.place] = Member(self)
+        return self.owners[turn.place]
+
+
+async def _poll(rehearsal: Rehearsal, turn: Turn) -> None:
+    """A poll brings a batch."""
+    await rehearsal.owner(turn).take(turn.place, max(1, turn.n))
+
+
+async def _save(rehearsal: Rehearsal, turn: Turn) -> None:
+    """A checkpoint is due."""
+    await rehearsal.owner(turn).pumps[turn.place[0]].checkpoint(turn.place[1])
+
+
+async def _crash(rehearsal: Rehearsal, turn: Turn) -> None:
+    """The partition's owner will die at a write."""
+    rehearsal.owner(turn).session.crash(turn.n, lands=turn.lands)
+
+
+async def _repeat(rehearsal: Rehearsal, turn: Turn) -> None:
+    """Records come again."""
+    store, (_, partition) = rehearsal.owner(turn).stores[turn.place[0]], turn.place
+    store.positions[partition] = max(0, store.positions.get(partition, 0) - turn.n)
+
+
+async def _skip(rehearsal: Rehearsal, turn: Turn) -> None:
+    """A batch that was queued before a rebalance comes before those that should."""
+    store, (_, partition) = rehearsal.owner(turn).stores[turn.place[0]], turn.place
+    store.positions[partition] = store.positions.get(partition, 0) + turn.n
+
+
+async def _revoke(rehearsal: Rehearsal, turn: Turn) -> None:
+    """A partition moves to another worker, in good order."""
+    await rehearsal.owner(turn).pumps[turn.place[0]].release([turn.place[1]])
+    rehearsal.replace(turn)
+
+
+async def _freeze(rehearsal: Rehearsal, turn: Turn) -> None:
+    """A worker is paused; its partition moves to another, and it doesn't know."""
+    rehearsal.zombies.append((rehearsal.owner(turn), turn.place))
+    rehearsal.replace(turn)
+
+
+async def _thaw(rehearsal: Rehearsal, turn: Turn) -> None:
+    """A paused worker wakes, takes in what it had queued, and saves before it learns that the partition is gone.
+
+    Unless it lands, somebody kills it at one of its writes.
+    """
+    if rehearsal.zombies:
+        member, (topic, partition) = rehearsal.zombies.pop(turn.n % len(rehearsal.zombies))
+        if not turn.lands:
+            member.session.crash(turn.n, lands=True)
+        await member.take((topic, partition), max(1, turn.n))
+        await member.pumps[topic].release([partition])
+
+
+async def _idle(rehearsal: Rehearsal, turn: Turn) -> None:
+    """A partition stays silent for a while, or its worker thinks so."""
+    rehearsal.now_s += IDLE_S
+    owner = rehearsal.owner(turn)
+    await owner.pumps[turn.place[0]].tick()
+    owner.sink.flush()
+
+
+TURNS: dict[str, Callable[[Rehearsal, Turn], Awaitable[None]]] = {
+    "poll": _poll,
+    "save": _save,
+    "crash": _crash,
+    "repeat": _repeat,
+    "skip": _skip,
+    "revoke": _revoke,
+    "freeze": _freeze,
+    "thaw": _thaw,
+    "idle": _idle,
+}

@@ -14,8 +14,8 @@ from typing import NamedTuple
 log = logging.getLogger(__name__)
 
 EXIT_STUCK = 70
-UNREADY_AFTER_S = 25.0
-EXIT_AFTER_S = 50.0
+UNREADY_AFTER_S = 15.0
+EXIT_AFTER_S = 35.0
 
 
 class Progress(NamedTuple):

@@ -111,7 +111,8 @@ class Worker:
     @property
     def is_consuming(self) -> bool:
         """Whether partitions are assigned and their states restored."""
-        return not self.app.rebalancing and bool(self.app.tables.recovery.completed.is_set())
+        recovery = self.app.tables.recovery
+        return not self.app.rebalancing and not recovery.in_recovery and bool(recovery.completed.is_set())
 
     def unready(self) -> str | None:
         """Why this worker is not ready, if so."""

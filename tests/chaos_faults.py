@@ -41,6 +41,20 @@ class Stage:
         return len(dead)
 
 
+    async def finish(self, within_s: float) -> int:
+        """Wait for all verdicts, replacing workers that end by themselves; how many."""
+        started, replaced = time.monotonic(), 0
+        while True:
+            try:
+                await verdicts_complete(self.settings, self.wanted, within_s=10)
+            except TimeoutError:
+                replaced += await self.replace_dead()
+                if time.monotonic() - started > within_s:
+                    raise
+            else:
+                return replaced
+
+
 @dataclass(frozen=True)
 class Fault:
     """One scenario."""
@@ -109,16 +123,7 @@ async def broker_crashes(stage: Stage, n: int = 4, away_s: float = 0.0) -> str:
         await asyncio.sleep(away_s)
         stage.kafka("start")
         replaced += await stage.replace_dead()
-    started = time.monotonic()
-    while True:  # a worker that gave up is replaced, as an orchestrator would
-        try:
-            await verdicts_complete(stage.settings, stage.wanted, within_s=10)
-        except TimeoutError:
-            replaced += await stage.replace_dead()
-            if time.monotonic() - started > 90:
-                raise
-        else:
-            return f"{n} restarts, {replaced} workers replaced"
+    return f"{n} restarts, {replaced} workers replaced meanwhile"
 
 
 async def broker_crash(stage: Stage) -> str:

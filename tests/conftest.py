@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,3 +36,7 @@ def kafka(java_and_maven: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield up.stdout.strip()
     finally:
         subprocess.run([*script, "down", "--dir", directory], check=True)
+
+
+# Ten thousand schedules instead of some hundreds: pytest --hypothesis-profile=chaos tests/test_crashes.py
+settings.register_profile("chaos", max_examples=10_000, deadline=None, print_blob=True)

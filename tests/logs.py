@@ -19,7 +19,6 @@ import orjson
 
 from driftline.detectors import profiling, verdict
 from driftline.detectors.fit import fit
-from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan, Rule
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.records import Batch, Prediction
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from driftline.detectors.alerts import Alert
     from driftline.detectors.baseline import Baseline
     from driftline.detectors.judging import Verdict
+    from driftline.detectors.partials import Mark, Partial
 
 START_MS = 1_700_000_040_000
 """A multiple of a minute."""
@@ -60,7 +60,8 @@ class Entry(NamedTuple):
     appended_ms: int
 
 
-class Record(NamedTuple):
+@dataclass(slots=True)
+class Record:
     """One record as a consumer gets it."""
 
     topic: str
@@ -149,7 +150,7 @@ class Shape:
     rubbish: float = 0.0
 
 
-def prediction_log(seed: int, shape: Shape = Shape()) -> list[Entry]:  # noqa: B008 - a frozen value
+def prediction_log(seed: int, shape: Shape = Shape()) -> list[Entry]:
     """Several models in one log; ages shift in its second half."""
     rng = np.random.default_rng(seed)
     entries = []
@@ -168,7 +169,12 @@ def prediction_log(seed: int, shape: Shape = Shape()) -> list[Entry]:  # noqa: B
 def _document(rng: np.random.Generator, row: int, event_ms: int, shift: float) -> dict[str, Any]:
     kind = rng.random()
     if kind < 0.2:
-        document = {"model": "fraud", "version": "1", "features": _merchant(rng), "prediction": bool(rng.random() < 0.02)}
+        document = {
+            "model": "fraud",
+            "version": "1",
+            "features": _merchant(rng),
+            "prediction": bool(rng.random() < 0.02),
+        }
     else:
         version = "1" if kind < 0.7 else "2"
         features = _features(rng, shift)
@@ -268,20 +274,27 @@ class Profile:
     tally: Counter[str] = field(default_factory=Counter)
 
     def take(self, batch: Sequence[Record], watch: Watch) -> None:
-        """Step over one batch."""
+        """Decode one batch and step over it."""
         decoded, unreadable = wire.decode(batch, watch, MAX_BYTES)
         told = [(offset, reason) for offset, reason in unreadable if offset >= self.state.next_offset]
-        self.state, out = profiling.step(self.state, decoded, watch)
+        self.rejected += told
+        self.tally.update(read=len(unreadable), skipped=len(unreadable) - len(told), rejected=len(told))
+        self.step(decoded, watch)
+
+    def step(self, batch: Batch, watch: Watch) -> profiling.Profiled:
+        """Step over one batch."""
+        self.state, out = profiling.step(self.state, batch, watch)
         self.items += [*out.partials, *([out.mark] if out.mark else [])]
         self.events += out.events
-        self.rejected += told + out.rejected
+        self.rejected += out.rejected
         self.tally.update(
-            read=len(batch),
+            read=batch.offsets.size,
             accepted=out.accepted,
             late=out.late,
-            skipped=out.skipped + len(unreadable) - len(told),
-            rejected=len(told) + len(out.rejected),
+            skipped=out.skipped,
+            rejected=len(out.rejected),
         )
+        return out
 
 
 def profile(records: Sequence[Record], partition: int, partitions: int, sizes: Sequence[int], watch: Watch) -> Profile:
@@ -375,3 +388,37 @@ def batch_of(
     moments = np.broadcast_to(np.asarray(event_ms, np.int64), n).copy()
     offsets = np.arange(first_offset, first_offset + n)
     return Batch("predictions", partition, offsets, moments, moments, list(predictions), first_offset + n)
+
+
+# --- one small model ---------------------------------------------------------------------------------------------
+
+
+def sample(n: int, seed: int, shift: float = 0.0) -> list[Prediction]:
+    """Records of model m, version 1: two normal features, of which x is shifted, three colours, a uniform prediction."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, n))
+    colours = rng.choice(["red", "green", "blue"], size=n, p=[0.5, 0.3, 0.2])
+    outputs = rng.random(n)
+    return [
+        prediction({"x": float(x[row] + shift), "y": float(y[row]), "colour": str(colours[row])}, float(outputs[row]))
+        for row in range(n)
+    ]
+
+
+@cache
+def plain(seed: int = 0, effective_from_ms: int = 0) -> Baseline:
+    """Baseline of that model, 5000 rows without a null."""
+    columns = _columns({**each.features, "prediction": each.prediction} for each in sample(5000, seed))
+    return msgspec.structs.replace(fit("m", "1", columns), effective_from_ms=effective_from_ms)
+
+
+def by_the_minute(watch: Watch, *minutes: Sequence[Prediction]) -> Outcome:
+    """Both steps over one partition: each group fills a minute of its own, and all of these minutes are closed."""
+    found, start = Profile(PartitionState(0, 1)), 0
+    for minute, group in enumerate([*minutes, [], minutes[-1][-1:]]):
+        moments = START_MS + minute * MINUTE_MS + np.arange(len(group)) * MINUTE_MS // max(1, len(group))
+        if minute > len(minutes):
+            moments += watch.plan.lateness_ms
+        found.step(batch_of(group, moments.tolist(), start), watch)
+        start += len(group)
+    return Outcome([found], judge(found.items, watch)[1])

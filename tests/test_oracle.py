@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,8 +54,8 @@ def as_counted(verdict: Verdict, baseline: Baseline) -> oracle.Window:
     return oracle.Window(
         n=verdict.n,
         late=verdict.late,
-        cells={name: oracle.Counter(counted) for name, counted in cells.items() if counted},
-        violations=oracle.Counter(
+        cells={name: Counter(counted) for name, counted in cells.items() if counted},
+        violations=Counter(
             {(name, fault): n for name, faults in verdict.violations.items() for fault, n in faults.items()}
         ),
         baseline=verdict.baseline,
