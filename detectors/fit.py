@@ -118,7 +118,10 @@ def bin_edges(finite: F64) -> F64:
 
 
 def plausible_bounds(finite: F64) -> tuple[float, float]:
-    """Bounds beyond which a single value is called impossible: each tail once more as long, but no change of sign.
+    """Bounds beyond which a single value is called impossible, and never a change of sign.
+
+    Each tail from the median to the extreme is stretched to twice its length, or further where it is heavy: by as much
+    as the extreme lies beyond the .99 quantile, at most tenfold.
 
     Parameters
     ----------
@@ -132,11 +135,18 @@ def plausible_bounds(finite: F64) -> tuple[float, float]:
     >>> plausible_bounds(np.array([0.0, 20.0, 40.0, 60.0, 80.0]))
     (0.0, 120.0)
     """
-    smallest, middle, largest = float(finite[0]), float(np.median(finite)), float(finite[-1])
-    low, high = 2 * smallest - middle, 2 * largest - middle
+    smallest, largest = float(finite[0]), float(finite[-1])
+    near_low, middle, near_high = np.quantile(finite, [0.01, 0.5, 0.99]).tolist()
+    low = middle - _stretched(middle - smallest, middle - near_low)
+    high = middle + _stretched(largest - middle, near_high - middle)
     low = max(low, 0.0) if smallest >= 0 else low
     high = min(high, 0.0) if largest <= 0 else high
     return _short(low, finite), _short(high, finite)
+
+
+def _stretched(tail: float, body: float) -> float:
+    """Length of a tail whose first 49 % of the values take up ``body``, stretched as it is heavy."""
+    return tail * min(10.0, max(2.0, tail / body)) if body > 0 else tail * 10.0
 
 
 def _short(value: float, finite: F64) -> float:

@@ -21,7 +21,11 @@ N_EVIDENCE = 3
 
 
 class Finding(NamedTuple):
-    """What was found about a subject in one window."""
+    """What was found about a subject in one window.
+
+    ``alarms`` tells whether it is enough to open an alert. A signal that Benjamini and Hochberg merely list keeps an
+    open alert open and opens none: beside a lasting drift their list holds a false one in every few windows.
+    """
 
     detector: str
     value: float | None
@@ -29,6 +33,7 @@ class Finding(NamedTuple):
     p_value: float | None
     phrase: str
     evidence: list[BinShift]
+    alarms: bool = True
 
 
 def subjects(layout: Layout, verdict: Verdict) -> dict[Subject, Finding]:
@@ -36,9 +41,7 @@ def subjects(layout: Layout, verdict: Verdict) -> dict[Subject, Finding]:
     found: dict[Subject, Finding] = {}
     for name, signal in verdict.signals.items():
         if signal.drift:
-            kind = (
-                "data_quality" if signal.cause in QUALITY_CAUSES and _is_significant(layout, name, signal) else "drift"
-            )
+            kind = "data_quality" if signal.cause in QUALITY_CAUSES else "drift"
             found[kind, name] = _signal_finding(layout, verdict, name)
     rate = verdict.outliers
     if rate.drift:
@@ -72,7 +75,8 @@ def _signal_finding(layout: Layout, verdict: Verdict, name: str) -> Finding:
     detector = signal.cause if signal.cause in QUALITY_CAUSES else "marginal"
     phrase = f"{name} {_VERBS.get(signal.cause, 'moved')} (p = {p_value:.1g}; {moved})"
     threshold = plan.threshold("marginal", verdict.model, name)
-    return Finding(detector, adjusted, threshold, signal.p_value, phrase, evidence)
+    alarms = _is_significant(layout, name, signal)
+    return Finding(detector, adjusted, threshold, signal.p_value, phrase, evidence, alarms)
 
 
 _VERBS = {

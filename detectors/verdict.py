@@ -15,7 +15,15 @@ from driftline.detectors.judging import Evidence, Verdict, judge_window
 from driftline.detectors.layout import Layout
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing, is_idle, judge
-from driftline.detectors.reporting import Subject, change_alerts, retraction, subjects, transition_alert, upheld
+from driftline.detectors.reporting import (
+    Finding,
+    Subject,
+    change_alerts,
+    retraction,
+    subjects,
+    transition_alert,
+    upheld,
+)
 from driftline.detectors.watch import ModelKey, Watch
 
 Item = Partial | Mark
@@ -214,7 +222,7 @@ def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]
     alerts = change_alerts(layout, verdict)
     if verdict.drift is None:
         return alerts
-    drifting = subjects(layout, verdict)
+    drifting = _drifting(subjects(layout, verdict), standings)
     for subject in sorted(drifting.keys() | standings.keys()):
         standing, transition = judge(
             layout.plan.policy, standings.get(subject, Standing()), drifted=subject in drifting
@@ -226,6 +234,15 @@ def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]
             severity = standing.severity or "warning"
             alerts.append(transition_alert(layout, verdict, subject, drifting.get(subject), transition, severity))
     return alerts
+
+
+def _drifting(found: Mapping[Subject, Finding], standings: Mapping[Subject, Standing]) -> dict[Subject, Finding]:
+    """What alarms, and open alerts on signals that are still listed."""
+    drifting = {subject: finding for subject, finding in found.items() if finding.alarms}
+    for (_, signal), finding in found.items():
+        still = [subject for subject, each in standings.items() if each.severity and subject[1] == signal]
+        drifting |= {subject: finding for subject in still if subject not in drifting}
+    return drifting
 
 
 def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:

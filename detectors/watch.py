@@ -54,11 +54,7 @@ class Watch:
         known = self.layouts.get(key, ())
         if any(layout.baseline == baseline for layout in known):
             return self  # said twice: open windows and detectors go on with the layout that they have
-        others = [
-            layout
-            for layout in known
-            if layout.baseline.effective_from_ms != baseline.effective_from_ms
-        ]
+        others = [layout for layout in known if layout.baseline.effective_from_ms != baseline.effective_from_ms]
         ordered = sorted([*others, Layout.of(baseline, self.plan)], key=lambda each: each.baseline.effective_from_ms)
         return replace(self, layouts={**self.layouts, key: tuple(ordered)})
 
