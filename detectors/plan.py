@@ -182,7 +182,30 @@ def plan_from(document: Mapping[str, Any]) -> Plan:
     for place, rules in _all_rules(plan):
         for name in rules.keys() - DETECTORS.keys():
             raise OperatorError(f"{place}.{name}: no such detector; there are {', '.join(sorted(DETECTORS))}")
+        for name, rule in rules.items():
+            _check_rule(f"{place}.{name}", name, rule)
+    _check_policy(plan.policy)
     return plan
+
+
+def _check_rule(place: str, detector: str, rule: Rule) -> None:
+    """Refuse numbers under which a detector could say nothing, or nothing but yes."""
+    if rule.threshold is not None:
+        most = 1.0 if detector in _PROBABILITIES else float("inf")
+        if not 0 < rule.threshold < most:
+            raise OperatorError(f"{place}.threshold = {rule.threshold}: must lie between 0 and {most:g}")
+    if rule.low is not None and rule.high is not None and rule.low > rule.high:
+        raise OperatorError(f"{place}.low = {rule.low}: must not exceed high = {rule.high}")
+
+
+def _check_policy(policy: AlertPolicy) -> None:
+    for key, value in msgspec.structs.asdict(policy).items():
+        if value < 1:
+            raise OperatorError(f"plan.policy.{key} = {value}: must be at least 1")
+    if policy.page_windows > policy.page_of:
+        raise OperatorError(
+            f"plan.policy.page_windows = {policy.page_windows}: must be at most page_of = {policy.page_of}"
+        )
 
 
 def _all_rules(plan: Plan) -> list[tuple[str, dict[str, Rule]]]:
@@ -206,6 +229,8 @@ _LEAST = MappingProxyType(
         "max_provisional_windows": 1,
     }
 )
+
+_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "outlier_rate"})
 
 # The shipped rules. The window budget of .007 is shared: three quarters to the marginal test of all signals
 # (Bonferroni), the rest to the window's rate of outliers.

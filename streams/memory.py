@@ -8,6 +8,7 @@ owner still writes, a log that loses its beginning.
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
@@ -116,27 +117,19 @@ class Session:
 
     def __init__(self, broker: Broker) -> None:
         self.broker, self.is_alive = broker, True
-        self._crash: tuple[int, bool] | None = None
+        self._writes_left = inf
 
-    def crash(self, after: int, *, lands: bool) -> None:
-        """Die at a write: ``after`` more go well, and the next one may or may not reach the broker."""
-        self._crash = after, lands
-
-    def spare(self) -> None:
-        """Call a crash off that is still to come."""
-        self._crash = None
+    def crash(self, after: float) -> None:
+        """Die once so many more writes have landed; never, if that is infinite."""
+        self._writes_left = after
 
     def write(self, kind: Kind, place: Place, key: bytes | None, land: Callable[[], int]) -> None:
-        """Let one write land, unless the worker dies of it."""
+        """Let one write land, unless the worker dies before it."""
+        self.is_alive = self.is_alive and self._writes_left > 0
         if not self.is_alive:
             raise WorkerDied
-        left, lands = self._crash or (1, True)
-        self.is_alive = left > 0
-        if self.is_alive or lands:
-            self.broker.writes.append(Write(kind, *place, key, land()))
-        if not self.is_alive:
-            raise WorkerDied
-        self._crash = self._crash and (left - 1, lands)
+        self._writes_left -= 1
+        self.broker.writes.append(Write(kind, *place, key, land()))
 
 
 class MemorySink:

@@ -6,6 +6,7 @@ A schedule is a list of turns. What it does not do is done at the end, undisturb
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NamedTuple
 
 import orjson
@@ -51,7 +52,7 @@ class Member:
                 stage(rehearsal.shared),
                 self.sink,
                 self.stores[topic],
-                interval_s=float("inf"),  # saving is a turn of its own
+                interval_s=inf,  # saving is a turn of its own
                 idle_after_s=IDLE_S,
                 clock=lambda: rehearsal.now_s,
             )
@@ -76,15 +77,12 @@ class Turn(NamedTuple):
     place
         At which topic and partition.
     n
-        How many records are polled or read again, how many writes still go well, or which zombie wakes.
-    lands
-        Whether the write that a worker dies of reaches the broker; of a zombie, whether all its writes do.
+        How many records are polled, read again or skipped; how many writes a worker or a zombie still makes.
     """
 
     name: str
     place: Place
     n: int = 0
-    lands: bool = False
 
 
 @dataclass
@@ -120,7 +118,7 @@ class Rehearsal:
         for turn in schedule:
             await self.turn(turn)
         for owner in self.owners.values():
-            owner.session.spare()
+            owner.session.crash(after=inf)
         while await self._go_on():
             pass
         for topic, partition in self.places:
@@ -218,8 +216,8 @@ async def _save(rehearsal: Rehearsal, turn: Turn) -> None:
 
 
 async def _crash(rehearsal: Rehearsal, turn: Turn) -> None:
-    """The partition's owner will die at a write."""
-    rehearsal.owner(turn).session.crash(turn.n, lands=turn.lands)
+    """The partition's owner will die before a write; that it dies after the one before comes to the same."""
+    rehearsal.owner(turn).session.crash(turn.n)
 
 
 async def _repeat(rehearsal: Rehearsal, turn: Turn) -> None:
@@ -249,13 +247,12 @@ async def _freeze(rehearsal: Rehearsal, turn: Turn) -> None:
 async def _thaw(rehearsal: Rehearsal, turn: Turn) -> None:
     """A paused worker wakes, takes in what it had queued, and saves before it learns that the partition is gone.
 
-    Unless it lands, somebody kills it at one of its writes.
+    It may die half-way, when its writes are used up.
     """
     if rehearsal.zombies:
-        member, (topic, partition) = rehearsal.zombies.pop(turn.n % len(rehearsal.zombies))
-        if not turn.lands:
-            member.session.crash(turn.n, lands=True)
-        await member.take((topic, partition), max(1, turn.n))
+        member, (topic, partition) = rehearsal.zombies.pop()
+        member.session.crash(turn.n)
+        await member.take((topic, partition), turn.n % 8)
         await member.pumps[topic].release([partition])
 
 

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driftline.detectors.columns import Columns, columns
+from driftline.detectors.fit import fit
+from driftline.detectors.layout import Layout
+from driftline.detectors.plan import Plan
+from tests.logs import churn, plain, prediction, sample
+
+LAYOUT = Layout.of(plain(), Plan())
+CLASSES = Layout.of(churn("2"), Plan())
+
+
+def read(features: dict[str, Any], output: Any = 0.5, layout: Layout = LAYOUT) -> Columns:
+    """Columns of one record."""
+    return columns([prediction(features, output)], layout)
+
+
+def cell(name: str, value: Any, layout: Layout = LAYOUT) -> str:
+    """What the one value of a signal is counted as."""
+    found = read({}, value, layout) if name == "prediction" else read({name: value}, layout=layout)
+    place = layout.signals.index(name)
+    index = int(found.cells[place, 0] - layout.starts[place])
+    k = len(layout.baseline.signals[name].counts)
+    last = ["missing", "nonfinite"] if name in layout.numeric else ["unseen", "missing"]
+    labels = [*(getattr(layout.baseline.signals[name], "levels", None) or range(k)), *last]
+    return str(labels[index])
+
+
+@given(seed=st.integers(0, 100), row=st.integers(0, 19), name=st.sampled_from(["x", "y"]))
+def test_one_odd_value_changes_nothing_for_the_others_of_its_batch(seed: int, row: int, name: str) -> None:
+    rows = sample(20, seed)
+    clean = columns(rows, LAYOUT)
+    odd = prediction({**rows[row].features, name: "odd"}, rows[row].prediction)
+    soiled = columns([*rows[:row], odd, *rows[row + 1 :]], LAYOUT)
+    others = np.ones((len(LAYOUT.signals), 20), np.bool_)
+    others[LAYOUT.signals.index(name), row] = False
+    assert (soiled.cells == clean.cells)[others].all()
+    assert soiled.mistyped == ((LAYOUT.signals.index(name), row),)
+    assert (~soiled.finite).sum() == 1
+
+
+def test_the_rows_of_a_batch_do_not_depend_on_each_other() -> None:
+    rows = [*sample(10, 1), prediction({"x": None, "colour": 3}, None), prediction({}, "high"), *sample(5, 2)]
+    whole = columns(rows, LAYOUT)
+    alone = [columns([row], LAYOUT) for row in rows]
+    assert np.concatenate([each.cells for each in alone], axis=1).tolist() == whole.cells.tolist()
+    assert np.concatenate([each.finite for each in alone], axis=1).tolist() == whole.finite.tolist()
+
+
+@pytest.mark.parametrize("name", ["x", "colour"])
+def test_null_and_absent_both_are_missing(name: str) -> None:
+    assert cell(name, None) == "missing"
+    assert read({}).cells.tolist() == read({"x": None, "y": None, "colour": None}).cells.tolist()
+
+
+@pytest.mark.parametrize("value", ["forty", "", "1.5", "nan"])
+def test_text_where_a_number_belongs_is_not_finite_and_mistyped(value: str) -> None:
+    assert cell("x", value) == "nonfinite"
+    assert read({"x": value}).mistyped == ((0, 0),)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_spelled_out_non_numbers_are_not_finite_but_of_the_right_type(value: str) -> None:
+    assert cell("x", value) == "nonfinite"
+    assert read({"x": value}).mistyped == ()
+
+
+def test_booleans_and_integers_are_numbers() -> None:
+    assert cell("x", True) == cell("x", 1) == cell("x", 1.0)  # noqa: FBT003 - a feature's value
+    assert read({"x": True}).mistyped == ()
+
+
+def test_a_value_at_an_edge_belongs_to_the_bin_above_it_and_tails_are_open() -> None:
+    edges = plain().signals["x"].edges  # type: ignore[union-attr]
+    assert [cell("x", edge) for edge in edges] == [str(place) for place in range(1, len(edges) + 1)]
+    assert (cell("x", -1e308), cell("x", 1e308)) == ("0", str(len(edges)))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("red", "red"), ("mauve", "unseen"), (3, "unseen"), (None, "missing"), ("", "unseen"), ("None", "unseen")],
+)
+def test_categories_are_looked_up_among_the_baselines_levels(value: Any, expected: str) -> None:
+    assert cell("colour", value) == expected
+
+
+def test_what_is_no_text_is_spelled_as_json_before_it_is_looked_up() -> None:
+    mixed = Layout.of(fit("m", "1", {"code": ["7", "2.5", "true", "x"]}), Plan())
+    found = [cell("code", value, mixed) for value in (7, 7.0, 2.5, True, False)]
+    assert found == ["7", "7", "2.5", "true", "unseen"]
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [({"stays": 0.4, "leaves": 0.6}, "leaves"), ("stays", "stays"), ({}, "missing"), ({"new": 1.0}, "unseen")],
+)
+def test_probabilities_of_classes_count_as_the_most_probable_one(output: Any, expected: str) -> None:
+    assert cell("prediction", output, CLASSES) == expected
+
+
+def test_a_class_where_a_score_belongs_is_mistyped() -> None:
+    place = LAYOUT.signals.index("prediction")
+    assert read({}, {"yes": 1.0}).mistyped == ((place, 0),)
+    assert cell("prediction", {"yes": 1.0}) == "nonfinite"
+
+
+def test_a_model_of_a_single_number_is_read_too() -> None:
+    single = Layout.of(fit("m", "1", {"x": [float(value) for value in range(20)]}), Plan())
+    assert cell("x", 7.5, single) == "7"
+    assert cell("x", "odd", single) == "nonfinite"
+
+
+def test_no_records_make_no_rows() -> None:
+    assert columns([], LAYOUT).cells.shape == (4, 0)

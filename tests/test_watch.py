@@ -1,0 +1,80 @@
+import msgspec
+import pytest
+
+from driftline.detectors.baseline import Baseline
+from driftline.detectors.errors import OperatorError
+from driftline.detectors.plan import Plan
+from driftline.detectors.watch import Watch, is_name
+from tests.logs import plain, watching
+
+KEY = ("m", "1")
+
+
+def named(model: str, version: str = "1") -> Baseline:
+    return msgspec.structs.replace(plain(), model=model, version=version).sealed()
+
+
+def hash_at(watch: Watch, start_ms: int) -> str | None:
+    layout = watch.effective(KEY, start_ms)
+    return layout.baseline.hash if layout else None
+
+
+def test_a_window_takes_the_newest_baseline_that_is_effective_at_its_start_whatever_order_they_came_in() -> None:
+    known = [plain(1, 100), plain(2, 300), plain(3, 200)]
+    expected = [(99, None), (100, 0), (199, 0), (200, 2), (299, 2), (300, 1), (10**15, 1)]
+    for order in (known, known[::-1]):
+        watch = watching(Plan(), *order)
+        found = [(start_ms, hash_at(watch, start_ms)) for start_ms, _ in expected]
+        assert found == [(start_ms, None if place is None else known[place].hash) for start_ms, place in expected]
+
+
+def test_a_new_baseline_makes_a_new_watch_and_leaves_the_old_one_alone() -> None:
+    before = watching(Plan(), plain(1))
+    after = before.with_baseline(plain(2, 100))
+    assert len(before.layouts[KEY]) == 1
+    assert len(after.layouts[KEY]) == 2
+    assert after.effective(KEY, 0) is before.effective(KEY, 0)
+
+
+def test_a_baseline_that_is_said_twice_changes_nothing() -> None:
+    watch = watching(Plan(), plain(1), plain(2, 100))
+    assert watch.with_baseline(plain(1)) is watch
+
+
+def test_another_baseline_for_the_same_moment_takes_the_place_of_the_first() -> None:
+    watch = watching(Plan(), plain(1), plain(2))
+    assert hash_at(watch, 0) == plain(2).hash
+    assert watch.by_hash(KEY, plain(1).hash) is None
+
+
+def test_baselines_are_found_by_their_hash() -> None:
+    watch = watching(Plan(), plain(1), plain(2, 100))
+    found = watch.by_hash(KEY, plain(1).hash)
+    assert found is watch.effective(KEY, 0)
+    assert watch.by_hash(("m", "2"), plain(1).hash) is None
+
+
+def test_more_models_than_the_plan_has_room_for_are_refused_but_a_known_one_may_change() -> None:
+    watch = watching(Plan(max_models=2), named("a"), named("b"))
+    with pytest.raises(OperatorError, match=r"plan\.max_models = 2"):
+        watch.with_baseline(named("c"))
+    later = msgspec.structs.replace(named("a"), effective_from_ms=5)
+    assert len(watch.with_baseline(later).layouts["a", "1"]) == 2
+
+
+def test_more_signals_than_the_plan_allows_are_refused() -> None:
+    with pytest.raises(OperatorError, match=r"plan\.max_signals = 3: .* has 4"):
+        watching(Plan(max_signals=3), plain())
+
+
+@pytest.mark.parametrize("name", ["", "a|b", "a\nb", "a\x00", "x" * 129])
+def test_names_that_would_break_a_key_or_a_line_are_refused(name: str) -> None:
+    assert not is_name(name)
+    for model, version in ((name, "1"), ("m", name)):
+        with pytest.raises(OperatorError, match="printable"):
+            Watch(Plan()).with_baseline(named(model, version))
+
+
+@pytest.mark.parametrize("name", ["churn", "v1.2", "Ölpreis ✓", "x" * 128, " "])
+def test_any_other_name_is_a_name(name: str) -> None:
+    assert is_name(name)
