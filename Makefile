@@ -7,7 +7,7 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --
 PROGRAMS = $(shell grep -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench chaos soak clean
+.PHONY: help venv demo test lint types lock bench chaos clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8
@@ -45,10 +45,7 @@ bench: $(READY)  ## Measure speed
 	$(BIN)/python benchmarks/run.py
 
 chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result
-	$(BIN)/python scripts/chaos
-
-soak: $(READY)  ## Run for hours and watch memory
-	$(BIN)/python scripts/soak
+	$(BIN)/python -m tests.chaos --out docs/chaos.md
 
 clean:  ## Remove the environment, caches and build products
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

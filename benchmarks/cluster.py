@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
 from generator import Work, values
 
 if TYPE_CHECKING:

@@ -96,7 +96,7 @@ def values(work: Work) -> Iterator[bytes]:
         twister = np.random.default_rng([work.seed, start])
         models = twister.integers(work.models, size=n)
         drawn = _drawn(work, twister, models)
-        numeric: list[list[float | None]] = drawn.numeric.tolist()
+        numeric: list[list[float | None]] = [list(row) for row in drawn.numeric.tolist()]
         for row, place in zip(*np.nonzero(twister.random(drawn.numeric.shape) < work.null_share), strict=True):
             numeric[row][place] = None
         codes, outputs, names = drawn.codes.tolist(), drawn.prediction.tolist(), models.tolist()

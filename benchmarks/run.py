@@ -3,8 +3,7 @@
     make bench        or        .venv/bin/python benchmarks/run.py [--rounds N] [--records N]
 
 It starts a broker of its own, produces the log before any clock starts, and pins broker and harness to one core and the
-peer to another. It writes docs/benchmarks.json, docs/benchmarks.svg (where matplotlib is installed) and the table in
-docs/benchmarks.md. Only ratios between rows of one run mean anything on another machine.
+peer to another. It writes docs/benchmarks.json, docs/benchmarks.svg and the table in docs/benchmarks.md. Only ratios between rows of one run mean anything on another machine.
 """
 
 from __future__ import annotations
@@ -65,7 +64,9 @@ def rounds(whole: Job, peers: list[str], n_rounds: int, cores: list[int]) -> dic
             job = replace(whole, group=f"{peer.replace(' ', '-')}-{turn}")
             found[peer].append(PEERS[peer](job, cores))
             last = found[peer][-1]
-            say(f"round {turn}  {peer:<12} {last.rate:>10,.0f} records/s  {last.cpu_us:7.2f} us CPU  {last.peak_mb:5.0f} MB")
+            say(
+                f"round {turn}  {peer:<12} {last.rate:>10,.0f} records/s  {last.cpu_us:7.2f} us CPU  {last.peak_mb:5.0f} MB"
+            )
     return found
 
 
@@ -75,7 +76,7 @@ def script(name: str, share: float = 1.0) -> Callable[[Job, list[int]], Measured
     def run(job: Job, cores: list[int]) -> Measured:
         path = replace(job, records=int(job.records * share)).write()
         process = subprocess.Popen(
-            [sys.executable, str(HERE / "peers" / f"{name}.py"), str(path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(HERE / f"peer_{name}.py"), str(path)], stdout=subprocess.PIPE, text=True
         )
         os.sched_setaffinity(process.pid, {cores[1]})
         output, _ = process.communicate(timeout=SCRIPT_TIMEOUT_S)

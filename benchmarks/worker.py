@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from job import Job
 
 OWN_TOPICS = ("baselines", "partials", "windows", "alerts", "dead_letters")
-POLL_S = 0.1
+POLL_S = 0.25
 COMMAND = (sys.executable, "-m", "driftline.streams.cli")
 
 

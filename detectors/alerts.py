@@ -44,6 +44,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     Parameters
     ----------
+    format
+        Of this document.
     id
         Deterministic: equal for every delivery of this alert.
     fingerprint
@@ -54,8 +56,14 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         What was found, by what, in which signal (empty: the whole window or record).
     value, threshold, p_value
         The detector's statistic, what it was held against, and its p-value where it has one.
+    severity
+        A drift that goes on turns from ``warning`` to ``critical``.
+    model, version, segment, window
+        Where it was found.
     n
         Records in the window; 1 for a single record.
+    origin
+        Of a single record; null where the alert is about a window.
     time_ms
         Event time: the window's end, or the record's.
     evidence

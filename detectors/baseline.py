@@ -118,6 +118,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Parameters
     ----------
+    format
+        Of this document.
     model, version
         Whose baseline it is.
     n

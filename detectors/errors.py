@@ -11,6 +11,9 @@
 Whatever is ours is an ordinary exception and crashes loudly.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class DriftlineError(Exception):
     """Root of every error that driftline raises on purpose."""
@@ -22,7 +25,7 @@ class RecordError(DriftlineError):
     Parameters
     ----------
     reason
-        Short snake-case name from a closed set; it becomes a metric label and a header.
+        Short snake-case name; of a prediction record one of ``REASONS``. It becomes a metric label and a header.
     detail
         What was seen, without the payload.
     """
@@ -43,3 +46,24 @@ class UnknownFormat(OperatorError):  # noqa: N818 - named for what was met, as i
 
 class DamagedState(DriftlineError):  # noqa: N818 - likewise
     """Bytes of a snapshot that can't be trusted."""
+
+
+REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "tombstone": "The record has no value.",
+        "too_large": "The value is longer than `worker.max_record_bytes`; the dead letter holds its beginning.",
+        "invalid_json": "Not JSON: cut short, empty, NaN or Infinity, half of a surrogate pair, too deeply nested.",
+        "invalid_utf8": "Bytes that are not UTF-8.",
+        "missing_field": "`model`, `version`, `features` or `prediction` is absent; or `model` in the positional form "
+        "while `plan.default_model` is not set.",
+        "invalid_field": "A field of the wrong type, a number beyond a double (1e999), no JSON object at all, or another "
+        "number of inputs than the baseline has features.",
+        "bad_timestamp": "A timestamp that is negative, beyond the year 5138 or no ISO 8601.",
+        "ahead": "An event time further ahead of the record's own Kafka timestamp than `plan.max_ahead_ms`.",
+        "bad_name": "A model or version that is empty, longer than 128 characters, or has unprintable characters or `|`.",
+        "unknown_model": "No baseline has been published for this model and version.",
+        "model_cap": "More model versions in this partition than `plan.max_models`.",
+        "no_baseline_yet": "The window begins before the first baseline of this model version becomes effective.",
+    }
+)
+"""Why a prediction record can't be used: the whole set, with what each means."""

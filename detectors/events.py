@@ -19,25 +19,31 @@ class Violations(NamedTuple):
     signals: I64
 
 
+NONE = Violations(*np.empty((3, 0), np.int64))
+
+
 def violations(seen: Columns, layout: Layout) -> Violations:
     """Find every value that breaks an armed constraint."""
     k = len(layout.numeric)
     missing = layout.missing_cell[:, None]
     low, high = layout.bounds
+    all_finite, all_known = bool(seen.finite.all()), bool((seen.cells[k:] < missing[k:] - 1).all())
     with np.errstate(invalid="ignore"):  # NaN compares as inside
-        outside = ((seen.numeric < low[:, None]) | (seen.numeric > high[:, None])) & seen.finite
-    infinite = np.isinf(seen.numeric)
-    mistyped = np.zeros_like(infinite)
-    for signal, row in seen.mistyped:
-        mistyped[signal, row] = True
-    found = [
-        *_places(mistyped, layout, "type", 0),
-        *_places(seen.cells == missing, layout, "null", 0),
-        *_places(outside, layout, "range", 0),
-        *_places(seen.cells[k:] == missing[k:] - 1, layout, "category", k),
-        *_places(infinite & ~mistyped, layout, "finite", 0),
-    ]
-    table = np.concatenate([np.empty((3, 0), np.int64), *found], axis=1)
+        outside = (seen.numeric < low[:, None]) | (seen.numeric > high[:, None])
+    found = [*_places(outside & seen.finite, layout, "range", 0)]
+    if not (all_finite and all_known):
+        found += _places(seen.cells == missing, layout, "null", 0)
+        found += _places(seen.cells[k:] == missing[k:] - 1, layout, "category", k)
+    if not all_finite:
+        infinite = np.isinf(seen.numeric)
+        mistyped = np.zeros_like(infinite)
+        for signal, row in seen.mistyped:
+            mistyped[signal, row] = True
+        found += _places(mistyped, layout, "type", 0)
+        found += _places(infinite & ~mistyped, layout, "finite", 0)
+    if not found:
+        return NONE
+    table = np.concatenate(found, axis=1)
     return Violations(*table[:, np.lexsort((table[2], table[1], table[0]))])
 
 

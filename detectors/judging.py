@@ -19,6 +19,10 @@ from driftline.detectors.partials import ChangePoint
 from driftline.detectors.rates import two_proportion_p_value
 
 FORMAT = "driftline.window/1"
+QUALITY_CAUSES = ("missing", "nonfinite", "unseen")
+"""Component tests that tell of values which are no values: a matter of data quality."""
+BEYOND_DOUBT = 1e-15
+"""Smaller p-values are ranked no further."""
 Status = Literal["drift", "stable", "insufficient"]
 
 
@@ -28,7 +32,8 @@ class SignalVerdict(msgspec.Struct, frozen=True, kw_only=True):
     Parameters
     ----------
     counts, missing, nonfinite, unseen
-        Records per bin or level, without a value, with one that is no finite number, of a level not in the baseline.
+        Records per bin or level; records without a value; with a value that is no finite number; with a level that is
+        not in the baseline.
     p_value
         Of the calibrated marginal test; null where it is off or the window is insufficient.
     cause
@@ -50,7 +55,17 @@ class SignalVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutlierVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Records that the half-space trees scored, those that rank as outliers, and the test of their rate."""
+    """The window's rate of outliers, and its test.
+
+    Parameters
+    ----------
+    scored, outliers
+        Records that the half-space trees scored; those of them that rank as outliers.
+    expected_share
+        Share of outliers among the baseline's records.
+    p_value, drift
+        Of the test against that share; whether it alarms. Null where nothing was tested.
+    """
 
     scored: int = 0
     outliers: int = 0
@@ -64,16 +79,26 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     Parameters
     ----------
+    format
+        Of this document.
     id
         Deterministic; a provisional verdict and the final one share it.
+    model, version, segment, window
+        What was judged.
     n, late
-        Records in the window, and records that came too late while it was the newest.
+        Records in the window; records that came too late while it was the newest.
     final
         False while idle partitions may still add to it.
     baseline, plan
         Hashes of what it was judged by.
     status, drift
         ``insufficient`` (drift is null: too few records to say), ``stable`` or ``drift``.
+    signals
+        What is counted and tested per signal.
+    change_points
+        Changes that the online detectors declared in this window, by partition and offset.
+    outliers
+        The rate of outliers among whole records.
     violations
         Per signal, constraint to number of values that broke it.
     """
@@ -239,10 +264,20 @@ def _signal_verdict(
         nonfinite=other if is_numeric else 0,
         unseen=0 if is_numeric else other,
         p_value=None if test is None else test.p_value,
-        cause="" if test is None else min(test.tests, key=lambda part: test.tests[part]),
+        cause="" if test is None else _cause(test),
         drift=None if test is None and name not in moved else name in moved,
         scores={key: None if value is None else round(value, 6) for key, value in scores.items()},
     )
+
+
+def _cause(test: Marginal) -> str:
+    """The most striking component, but values that are no values before all others once they are beyond doubt.
+
+    A new level changes a distribution's shape as well, and then it is the level that explains it.
+    """
+    p_values = test.tests
+    beyond_doubt = [part for part in QUALITY_CAUSES if p_values.get(part, 1.0) <= BEYOND_DOUBT]
+    return beyond_doubt[0] if beyond_doubt else min(p_values, key=lambda part: p_values[part])
 
 
 def _violations(layout: Layout, vector: I64) -> dict[str, dict[str, int]]:

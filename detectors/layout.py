@@ -32,19 +32,20 @@ CONSTRAINTS = ("type", "null", "range", "category", "finite")
 class Segments:
     """Piecewise-linear tables by which one search per value gives both its bin and its normal score.
 
-    All arrays have a row per numeric signal; rows are padded with infinities and zeros to the longest.
-
     Parameters
     ----------
     cuts
-        Ascending knots of the normal scores, bin edges among them, a list of arrays of different lengths.
+        Per numeric signal, ascending knots of the normal scores, bin edges among them; k cuts make k + 1 segments.
+    first
+        Place of each signal's first segment among the segments of all, shape (signals, 1).
     cell
-        Index of the flat vector's cell for each segment, shape (signals, segments).
+        Index of the flat vector's cell for each segment, shape (segments of all signals,).
     start, score, slope
-        A value x in a segment has the score ``score + slope * (x - start)``.
+        A value x in a segment has the score ``score + slope * (x - start)``; same shape.
     """
 
     cuts: list[F64]
+    first: I64
     cell: I64
     start: F64
     score: F64
@@ -142,14 +143,10 @@ class Layout:
     def segments(self) -> Segments:
         """Search tables of the numeric signals."""
         rows = [self._segments_of(name, int(start)) for name, start in zip(self.numeric, self.starts, strict=False)]
-        width = max((row[0].size + 1 for row in rows), default=1)
-        tables = [np.zeros((len(rows), width)) for _ in range(3)]
-        cell = np.zeros((len(rows), width), np.int64)
-        for place, (cuts, cells, *pieces) in enumerate(rows):
-            cell[place, : cuts.size + 1] = cells
-            for table, piece in zip(tables, pieces, strict=True):
-                table[place, : cuts.size + 1] = piece
-        return Segments([row[0] for row in rows], cell, *tables)
+        cuts = [row[0] for row in rows]
+        first = np.cumsum([0, *(each.size + 1 for each in cuts)])[:-1, None]
+        cell, *tables = (np.concatenate([row[place] for row in rows] or [np.zeros(0)]) for place in range(1, 5))
+        return Segments(cuts, first, cell.astype(np.int64), *tables)
 
     def _segments_of(self, name: str, first_cell: int) -> tuple[F64, I64, F64, F64, F64]:
         """Cuts, and per segment its cell, start, score at the start and slope."""

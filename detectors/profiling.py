@@ -4,8 +4,9 @@
 was cut into batches. The state that it is given is spent; go on with the one that it returns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -147,14 +148,13 @@ def _grouped(
     """Reject what can't be used, find each record's watermark, and group by model version."""
     predictions = batch.predictions[fresh:]
     offsets, event_ms = batch.offsets[fresh:], batch.event_ms[fresh:]
-    keys = [(prediction.model, prediction.version) for prediction in predictions]
-    index = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    known = np.array([_fault(key, state, watch) is None for key in index], np.bool_)
-    codes = np.fromiter(map(index.__getitem__, keys), np.int64, len(keys))
+    keys, codes = _coded(predictions)
+    known = np.array([_fault(key, state, watch) is None for key in keys], np.bool_)
     ahead = event_ms > batch.appended_ms[fresh:] + watch.plan.max_ahead_ms
-    usable = known[codes] & ~ahead if index else np.zeros(0, np.bool_)
+    usable = known[codes] & ~ahead
     for row in (~usable).nonzero()[0].tolist():
-        out.rejected.append((int(offsets[row]), "ahead" if ahead[row] else _fault(keys[row], state, watch) or ""))
+        reason = "ahead" if ahead[row] else _fault(keys[codes[row]], state, watch) or ""
+        out.rejected.append((int(offsets[row]), reason))
     if out.rejected:
         kept = usable.nonzero()[0]
         offsets, event_ms, codes = offsets[kept], event_ms[kept], codes[kept]
@@ -164,7 +164,17 @@ def _grouped(
     if after.size:
         state.highest_ms = int(after[-1])
     every = Rows(("", ""), offsets, event_ms, before, predictions)
-    return _by_model(every, codes, list(index)), Closing(after, offsets)
+    return _by_model(every, codes, keys), Closing(after, offsets)
+
+
+def _coded(predictions: Sequence[Prediction]) -> tuple[list[ModelKey], I64]:
+    """Model versions in the order of their first record, and each record's place among them, shape (n,)."""
+    n = len(predictions)
+    if len(set(map(attrgetter("model"), predictions))) == len(set(map(attrgetter("version"), predictions))) == 1:
+        return [(predictions[0].model, predictions[0].version)], np.zeros(n, np.int64)
+    keys = list(map(attrgetter("model", "version"), predictions))
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return list(places), np.fromiter(map(places.__getitem__, keys), np.int64, n)
 
 
 def _by_model(every: Rows, codes: I64, keys: list[ModelKey]) -> Iterator[Rows]:

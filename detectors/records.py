@@ -50,6 +50,19 @@ class PositionalPrediction(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """The form of existing loggers: features by position, the model told by the configuration.
 
     Names come from the baseline's order of features.
+
+    Parameters
+    ----------
+    input
+        Values in that order.
+    output
+        The prediction.
+    model_version
+        Version of the model.
+    timestamp, id
+        As in a prediction.
+    model
+        The model, where the configuration's ``plan.default_model`` is not it.
     """
 
     input: list[Value]

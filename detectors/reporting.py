@@ -8,7 +8,7 @@ import numpy as np
 
 from driftline.detectors.alerts import Alert, BinShift, Kind, Severity, State, subject
 from driftline.detectors.baseline import NumericSignal
-from driftline.detectors.judging import SignalVerdict, Verdict
+from driftline.detectors.judging import QUALITY_CAUSES, SignalVerdict, Verdict
 from driftline.detectors.layout import Layout
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.policy import Transition
@@ -16,7 +16,6 @@ from driftline.detectors.policy import Transition
 Subject = tuple[str, str]
 """Kind and signal: what one open alert is about. The signal is empty for the window as a whole."""
 
-QUALITY_CAUSES = ("missing", "nonfinite", "unseen")
 N_EVIDENCE = 3
 
 
@@ -41,8 +40,8 @@ def subjects(layout: Layout, verdict: Verdict) -> dict[Subject, Finding]:
     found: dict[Subject, Finding] = {}
     for name, signal in verdict.signals.items():
         if signal.drift:
-            kind = "data_quality" if signal.cause in QUALITY_CAUSES else "drift"
-            found[kind, name] = _signal_finding(layout, verdict, name)
+            finding = _signal_finding(layout, verdict, name)
+            found["data_quality" if finding.detector in QUALITY_CAUSES else "drift", name] = finding
     rate = verdict.outliers
     if rate.drift:
         share = rate.outliers / rate.scored

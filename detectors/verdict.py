@@ -224,14 +224,13 @@ def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]
         return alerts
     drifting = _drifting(subjects(layout, verdict), standings)
     for subject in sorted(drifting.keys() | standings.keys()):
-        standing, transition = judge(
-            layout.plan.policy, standings.get(subject, Standing()), drifted=subject in drifting
-        )
+        before = standings.get(subject, Standing())
+        standing, transition = judge(layout.plan.policy, before, drifted=subject in drifting)
         standings[subject] = standing
         if is_idle(standing):
             del standings[subject]
         if transition:
-            severity = standing.severity or "warning"
+            severity = standing.severity or before.severity or "warning"
             alerts.append(transition_alert(layout, verdict, subject, drifting.get(subject), transition, severity))
     return alerts
 

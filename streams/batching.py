@@ -40,8 +40,12 @@ def batch_scheduler(topics: frozenset[str]) -> type[DefaultSchedulingStrategy]:
                     single[tp] = found
                 elif found:
                     last = found[-1]
-                    size = sum(len(record.value or b"") for record in found)
-                    yield tp, RecordBatch(tp.topic, tp.partition, last.offset, last.timestamp, 0, (), None, found, None, 0, size)
+                    yield (
+                        tp,
+                        RecordBatch(
+                            tp.topic, tp.partition, last.offset, last.timestamp, 0, (), None, found, None, 0, 0
+                        ),
+                    )
             yield from super().iterate(single)
 
     return BatchScheduler

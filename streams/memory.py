@@ -216,6 +216,10 @@ class MemoryStore:
         """Go on reading there."""
         self.positions[partition] = offset
 
+    async def position(self, partition: int) -> int:
+        """Offset of the next record that would be handed over."""
+        return self.positions.get(partition, 0)
+
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""
         return self._broker.logs[self._topic, partition].start

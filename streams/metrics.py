@@ -45,7 +45,9 @@ class Metrics:
         )
         self.partitions = gauge("assigned_partitions", "Input partitions that this worker owns.")
         self.checkpoints = counter("checkpoints", "Snapshots saved and committed.", "stage")
-        self.damaged = counter("damaged_snapshots", "Snapshots refused and rebuilt from the log: look at the log.", "stage")
+        self.damaged = counter(
+            "damaged_snapshots", "Snapshots refused and rebuilt from the log: look at the log.", "stage"
+        )
         # Findings.
         self.windows_closed = counter("windows_closed", "Final verdicts by status.", "status")
         self.stale_partials = counter("stale_partials", "Partials for final windows: repetitions after a crash.")

@@ -58,6 +58,10 @@ class Store(Protocol):
         """Go on reading there."""
         ...
 
+    async def position(self, partition: int) -> int:
+        """Offset of the next record that would be handed over; 0 where that is not known yet."""
+        ...
+
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""
         ...
@@ -178,8 +182,7 @@ class Pump(Generic[S]):
     async def _exclusive(self, partition: int, held: _Held[S]) -> AsyncIterator[bool]:
         """Keep others from a state; false where it was released while we waited.
 
-        A state that something went wrong with, even a cancellation, may be ahead of what was sent. It must never be
-        saved, so it is forgotten; whoever owns the partition next goes on from the last snapshot.
+        After a failure, or a cancellation, a state may be ahead of what was sent. Lest it be saved, it is forgotten.
         """
         async with held.lock:
             try:
@@ -206,9 +209,9 @@ class Pump(Generic[S]):
     async def _is_contiguous(self, partition: int, held: _Held[S], offset: int) -> bool:
         """Whether a batch that starts there may be taken in.
 
-        One that starts above the state was queued before a rebalance, or the log has a hole there, as retention,
-        compaction and transactions leave them. It is dropped and the partition sought back. Batches that were queued start
-        ever further on; a hole shows the same first offset again and again.
+        One that starts above the state was queued before a rebalance, or the log has a hole there (compaction and
+        transactions leave some). It is dropped and the partition sought back. Batches that were queued start ever
+        further on; a hole shows the same first offset again and again.
         """
         if offset > held.state.next_offset:
             await self._pass_lost(partition, held)
@@ -224,10 +227,7 @@ class Pump(Generic[S]):
         return True
 
     async def _pass_lost(self, partition: int, held: _Held[S]) -> None:
-        """Count what retention took before it was read, and move the state to where the log begins now.
-
-        A state that has not begun has lost nothing: it begins where the log does.
-        """
+        """Count what retention took before it was read; a state that has not begun just begins where the log does."""
         expected, start = held.state.next_offset, await self._store.log_start(partition)
         if start <= expected:
             return
@@ -252,7 +252,13 @@ class Pump(Generic[S]):
         if now - max(held.seen_at, held.nudged_at) < NUDGE_AFTER_S:
             return False
         held.nudged_at = now
-        await self._store.seek(partition, held.state.next_offset)
+        async with self._exclusive(partition, held) as is_ours:
+            if is_ours:
+                await self._pass_lost(partition, held)  # all that was left of the log may be gone
+                # Only what was handed over and did not arrive is to be read again. A seek while a first fetch is still
+                # under way would throw that away, and again and again.
+                if await self._store.position(partition) > held.state.next_offset:
+                    await self._store.seek(partition, held.state.next_offset)
         return True
 
     async def checkpoint(self, partition: int) -> None:

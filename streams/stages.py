@@ -129,7 +129,7 @@ class VerdictStage:
     def step(self, state: FleetState, records: Sequence[Raw]) -> tuple[FleetState, list[Outgoing]]:
         """Take in records of one partition of ``partials``."""
         started = perf_counter()
-        state, out = verdict.step(state, list(_items(records)), self._shared.watch)
+        state, out = verdict.step(state, list(_items(records, self._shared.watch)), self._shared.watch)
         # A record that could not be read moves the state on as well.
         state.next_offset = max(state.next_offset, records[-1].offset + 1)
         self._export(out)
@@ -173,9 +173,28 @@ class VerdictStage:
         self._shared.metrics.forget(state.models)
 
 
-def _items(records: Sequence[Raw]) -> Iterator[tuple[int, Partial | Mark]]:
+def _items(records: Sequence[Raw], watch: Watch) -> Iterator[tuple[int, Partial | Mark]]:
     for record in records:
         try:
-            yield record.offset, wire.decode_stage_two(record.value)
+            yield record.offset, _sound(wire.decode_stage_two(record.value), watch)
         except RecordError as error:
             log.error("partials partition %d offset %d: %s; skipped", record.partition, record.offset, error)  # noqa: TRY400
+
+
+def _sound(item: Partial | Mark, watch: Watch) -> Partial | Mark:
+    """What another program has written must not end every worker that reads it.
+
+    Raises
+    ------
+    RecordError
+        For counts that its baseline can't have, and for a mark of no partition.
+    """
+    if isinstance(item, Mark):
+        is_sound = 0 <= item.partition < item.partitions
+    else:
+        layout = watch.by_hash((item.model, item.version), item.baseline)
+        size = len(item.vector) // 8 if layout is None else layout.size
+        is_sound = len(item.vector) == 8 * size and bool((item.counts() >= 0).all())
+    if not is_sound:
+        raise RecordError("invalid_partial", "it does not fit its baseline, or no partition")
+    return item

@@ -13,6 +13,7 @@ from driftline.streams.wire import Outgoing
 log = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S = 10.0
+POSITION_TIMEOUT_S = 1.0
 
 
 class TableStore:
@@ -62,6 +63,14 @@ class TableStore:
         """Go on reading there."""
         log.info("%s[%d]: sought to offset %d, where its state ends", self._topic, partition, offset)
         await self._app.consumer.seek(TP(self._topic, partition), offset)
+
+    async def position(self, partition: int) -> int:
+        """Offset of the next record that would be handed over; 0 where that is not known yet."""
+        try:
+            async with asyncio.timeout(POSITION_TIMEOUT_S):
+                return await self._app.consumer.position(TP(self._topic, partition)) or 0
+        except TimeoutError:
+            return 0
 
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""

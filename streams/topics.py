@@ -81,7 +81,7 @@ def topic_table(settings: Settings, partitions: int) -> list[TopicSpec]:
     topics, app_id = settings.topics, settings.worker.app_id
     return [
         TopicSpec(topics.predictions, partitions, {}),  # the user's own, and theirs to keep
-        TopicSpec(topics.baselines, 1, COMPACT),
+        TopicSpec(topics.baselines, 1, COMPACT | KEEP_A_YEAR),
         TopicSpec(topics.partials, partitions, _delete_after(1)),
         TopicSpec(topics.windows, partitions, _delete_after(365)),
         TopicSpec(topics.alerts, 1, COMPACT | _delete_after(365) | {"cleanup.policy": "compact,delete"}),
@@ -203,3 +203,6 @@ COMPACT: dict[str, str] = {
     "segment.bytes": str(64 * 2**20),
     "min.cleanable.dirty.ratio": "0.1",
 }
+
+# A replay judges old windows by the baselines that were in force then, so those are not compacted away at once.
+KEEP_A_YEAR: dict[str, str] = {"min.compaction.lag.ms": str(365 * DAY_MS)}

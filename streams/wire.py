@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from operator import attrgetter, length_hint
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -18,6 +20,8 @@ from driftline.detectors.records import Batch, PositionalPrediction, Prediction
 from driftline.detectors.watch import Watch
 
 SOURCE = "driftline"
+MAX_DEAD_LETTER = 1_000_000
+"""Bytes; by default producers and brokers refuse what is longer than 1 MiB, headers included."""
 _UNUSABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _prediction = msgspec.json.Decoder(Prediction).decode
 _positional = msgspec.json.Decoder(PositionalPrediction).decode
@@ -62,31 +66,30 @@ def decode(records: Sequence[Raw], watch: Watch, max_bytes: int) -> tuple[Batch,
     The batch, and (offset, reason) of the records that can't be read.
     """
     predictions: list[Prediction] = []
-    kept: list[Raw] = []
     rejected: list[tuple[int, str]] = []
-    for record in records:
-        value = record.value
-        if value is None or len(value) > max_bytes:
-            rejected.append((record.offset, "tombstone" if value is None else "too_large"))
-            continue
+    values = [b"" if record.value is None or len(record.value) > max_bytes else record.value for record in records]
+    remaining = iter(values)
+    while True:
         try:
-            predictions.append(_prediction(value))
+            predictions.extend(map(_prediction, remaining))  # a loop in C that ends behind the value that can't be read
+            break
         except _UNUSABLE as error:
+            record = records[len(values) - length_hint(remaining) - 1]
             try:
-                predictions.append(_second_look(value, error, watch))
+                predictions.append(_second_look(record.value, max_bytes, error, watch))
             except RecordError as refused:
                 rejected.append((record.offset, refused.reason))
-                continue
-        kept.append(record)
+    refused_offsets = {offset for offset, _ in rejected}
+    kept = [record for record in records if record.offset not in refused_offsets] if rejected else records
     return _timed(records, kept, predictions, rejected), sorted(rejected)
 
 
 def _timed(
-    records: Sequence[Raw], kept: list[Raw], predictions: list[Prediction], rejected: list[tuple[int, str]]
+    records: Sequence[Raw], kept: Sequence[Raw], predictions: list[Prediction], rejected: list[tuple[int, str]]
 ) -> Batch:
     """Give every prediction its event time, and reject those whose time can't be read."""
-    appended_ms = np.fromiter((record.timestamp for record in kept), np.int64, len(kept))
-    offsets = np.fromiter((record.offset for record in kept), np.int64, len(kept))
+    appended_ms = np.fromiter(map(attrgetter("timestamp"), kept), np.int64, len(kept))
+    offsets = np.fromiter(map(attrgetter("offset"), kept), np.int64, len(kept))
     event_ms = event_times([prediction.timestamp for prediction in predictions], appended_ms)
     if (event_ms < 0).any():
         rejected += [(offset, "bad_timestamp") for offset in offsets[event_ms < 0].tolist()]
@@ -106,7 +109,7 @@ def _reason(error: Exception) -> str:
     return "invalid_json"
 
 
-def _second_look(value: bytes, error: Exception, watch: Watch) -> Prediction:
+def _second_look(value: bytes | None, max_bytes: int, error: Exception, watch: Watch) -> Prediction:
     """Read the form of existing loggers: features by position, named in the baseline's order.
 
     Raises
@@ -114,6 +117,8 @@ def _second_look(value: bytes, error: Exception, watch: Watch) -> Prediction:
     RecordError
         Where the record is of neither form; the reason is then the prediction form's.
     """
+    if value is None or len(value) > max_bytes:
+        raise RecordError("tombstone" if value is None else "too_large") from error
     if not isinstance(error, msgspec.ValidationError):
         raise RecordError(_reason(error)) from error
     try:
@@ -156,10 +161,11 @@ def event_times(timestamps: Sequence[float | str | None], appended_ms: I64) -> I
             return _scaled(np.array(timestamps, np.int64))
         except OverflowError:
             pass
-    return np.array(
+    found = np.array(
         [int(own) if stamp is None else _event_time(stamp) for stamp, own in zip(timestamps, appended_ms, strict=True)],
         np.int64,
     )
+    return np.where(found < _MS, found, -1)  # a record's own timestamp is its producer's to choose, too
 
 
 _S, _MS, _US, _TOO_LATE = 10**11, 10**14, 10**17, 2**63
@@ -168,6 +174,8 @@ _S, _MS, _US, _TOO_LATE = 10**11, 10**14, 10**17, 2**63
 
 def _scaled(stamps: I64) -> I64:
     """Integers of any unit as milliseconds, rounded down; negative ones as -1."""
+    if stamps.min() >= _S and stamps.max() < _MS:
+        return stamps
     scaled = np.where(stamps < _S, stamps * 1000, stamps)
     scaled = np.where(stamps >= _MS, stamps // 1000, scaled)
     scaled = np.where(stamps >= _US, stamps // 1_000_000, scaled)
@@ -177,10 +185,11 @@ def _scaled(stamps: I64) -> I64:
 def _event_time(stamp: float | str) -> int:
     """One timestamp as milliseconds, rounded down; -1 where it can't be read."""
     try:
+        latest = _TOO_LATE
         if isinstance(stamp, str):
-            moment = datetime.fromisoformat(stamp)
+            moment, latest = datetime.fromisoformat(stamp), _S
             stamp = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        if not 0 <= stamp < _TOO_LATE:
+        if not 0 <= stamp < latest:
             return -1
         if stamp < _S:
             return int(round(stamp * 1000, 3))  # .123 s has no exact double: round before cutting off
@@ -236,7 +245,7 @@ def alert_record(alert: Alert) -> Outgoing:
     headers = {
         "ce_specversion": "1.0",
         "ce_id": alert.id,
-        "ce_source": f"/{SOURCE}/{alert.model}/{alert.version}",
+        "ce_source": f"/{SOURCE}/{quote(alert.model, '')}/{quote(alert.version, '')}",
         "ce_type": f"io.driftline.{alert.kind}.{alert.state}.v1",
         "ce_time": moment.replace("+00:00", "Z"),
         "ce_subject": alert.signal,
@@ -247,12 +256,18 @@ def alert_record(alert: Alert) -> Outgoing:
 
 
 def dead_letter(record: Raw, reason: str) -> Outgoing:
-    """A record that could not be used, as it was, with what was wrong and where it lay."""
+    """A record that could not be used, as it was, with what was wrong and where it lay.
+
+    One that Kafka would refuse in one piece is cut off; a header then says how long it was.
+    """
+    value = record.value or b""
     headers: dict[str, Any] = {
         "reason": reason,
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
     }
-    encoded = tuple((name, str(value).encode()) for name, value in headers.items())
-    return Outgoing("dead_letters", None, record.value or b"", encoded)
+    if len(value) > MAX_DEAD_LETTER:
+        headers["size"] = len(value)
+    encoded = tuple((name, str(text).encode()) for name, text in headers.items())
+    return Outgoing("dead_letters", None, value[:MAX_DEAD_LETTER], encoded)

@@ -156,10 +156,10 @@ class Worker:
 
     async def _nudge(self, topic: str, pump: Pump[Any]) -> None:
         """Read again what Faust has dropped, and let it fetch partitions that it holds back for a queue it emptied."""
-        consumer = self.app.consumer
-        for partition in pump.states:
-            tp = TP(topic, partition)
-            if await pump.nudge(partition, consumer.highwater(tp) or 0):
+        consumer, places = self.app.consumer, [TP(topic, partition) for partition in pump.states]
+        nudged = await asyncio.gather(*(pump.nudge(tp.partition, consumer.highwater(tp) or 0) for tp in places))
+        for tp, was_nudged in zip(places, nudged, strict=True):
+            if was_nudged:
                 consumer.on_buffer_drop(tp)
 
     def _refuse_growth(self, topic: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.chaos_log import Fleet, build_fleet
 from tests.chaos_faults import FAULTS, QUICK, Fault, Stage
-from tests.fleet import Outcome, Workers, expected, outcome_on, publish, settings_for
+from tests.fleet import Outcome, Workers, expected, outcome_on, publish, settings_for, states_saved
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,6 +63,7 @@ class Suite:
                 notes = await fault.run(stage)
                 replaced = await stage.finish(fault.within_s)
                 notes += f"; {replaced} workers replaced after they ended by themselves" * bool(replaced)
+                await states_saved(settings, self.fleet.log_ends(), within_s=60)
                 codes = workers.stop()
                 found = await outcome_on(settings)
                 problems = differences(self.wanted, found) + [f"exit codes {codes}"] * any(codes)

@@ -40,7 +40,6 @@ class Stage:
             self.workers.start()
         return len(dead)
 
-
     async def finish(self, within_s: float) -> int:
         """Wait for all verdicts, replacing workers that end by themselves; how many."""
         started, replaced = time.monotonic(), 0

@@ -45,15 +45,17 @@ class Fleet:
             for partition, values in enumerate(self.values)
         ]
 
+    def log_ends(self) -> dict[int, int]:
+        """End of the log per partition."""
+        return {partition: len(values) for partition, values in enumerate(self.values)}
+
     async def create_topics(self, settings: Settings) -> None:
         """Make a run's topics."""
         await create_topics(settings, self.partitions)
 
     def shared_input(self, settings: Settings, config: Path) -> tuple[Settings, Path]:
         """Let a run read the log and the baselines that were published once."""
-        topics = msgspec.structs.replace(
-            settings.topics, predictions="chaos-predictions", baselines="chaos-baselines"
-        )
+        topics = msgspec.structs.replace(settings.topics, predictions="chaos-predictions", baselines="chaos-baselines")
         text = config.read_text(encoding="utf-8")
         for name in ("predictions", "baselines"):
             text = text.replace(f'"{settings.worker.app_id}-{name}"', f'"chaos-{name}"')

@@ -12,7 +12,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -29,7 +31,6 @@ from driftline.streams.topics import topic_table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from driftline.detectors.baseline import Baseline
     from driftline.streams.config import Settings
@@ -216,12 +217,42 @@ class Workers:
         self.running.remove(process)
 
     def stop(self, timeout_s: float = 25.0) -> list[int]:
-        """SIGTERM to all; their exit codes."""
+        """SIGTERM to all, once they have come so far as to catch it; their exit codes."""
         for process in self.running:
+            while process.poll() is None and not _catches(process.pid, signal.SIGTERM):
+                time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
         codes = [process.wait(timeout_s) for process in self.running]
         self.running.clear()
         return codes
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal; before that, Python's start is simply ended by it."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    mask = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
+
+
+async def states_saved(settings: Settings, log_ends: Mapping[int, int], within_s: float) -> None:
+    """Wait until the saved state of every partition reaches the end of its log.
+
+    Raises
+    ------
+    TimeoutError
+        Telling how far they are.
+    """
+    changelog, behind = f"{settings.worker.app_id}-profiles-changelog", dict(log_ends)
+    for _ in range(int(within_s)):
+        async for key, raw in _read(settings, changelog):
+            partition, _, cell = key.partition(b"/")
+            if cell == OWN and unseal(raw).next_offset >= log_ends[int(partition)]:
+                behind.pop(int(partition), None)
+        if not behind:
+            return
+        await asyncio.sleep(1)
+    message = f"the states of {len(behind)} partitions do not reach their log's end after {within_s} s"
+    raise TimeoutError(message)
 
 
 async def verdicts_complete(settings: Settings, wanted: Outcome, within_s: float) -> None:
@@ -243,7 +274,9 @@ async def verdicts_complete(settings: Settings, wanted: Outcome, within_s: float
         async with asyncio.timeout(within_s):
             while missing:
                 for records in (await consumer.getmany(timeout_ms=200)).values():
-                    missing -= {document["id"] for record in records if (document := orjson.loads(record.value))["final"]}
+                    missing -= {
+                        document["id"] for record in records if (document := orjson.loads(record.value))["final"]
+                    }
     except TimeoutError:
         message = f"{len(missing)} of {len(wanted.verdicts)} verdicts are missing after {within_s} s"
         raise TimeoutError(message) from None

@@ -31,7 +31,7 @@ def test_the_defaults_can_be_shown_and_read_again(tmp_path: Path) -> None:
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 rules = st.dictionaries(
     st.sampled_from(["psi", "marginal", "range"]),
-    st.fixed_dictionaries({}, optional={"threshold": st.floats(allow_nan=False), "enabled": st.booleans()}),
+    st.fixed_dictionaries({}, optional={"threshold": st.floats(1e-300, 0.999), "enabled": st.booleans()}),
 )
 models = st.dictionaries(
     names,

@@ -119,9 +119,10 @@ def test_the_image_runs_the_command_line() -> None:
     assert json.loads(found["CMD"]) == ["--help"]
 
 
-@pytest.mark.parametrize("path", ["docs/operations.md", "docs/metrics.md", "CONTRIBUTING.md", "docker-compose.yml"])
+@pytest.mark.parametrize("path", ["docs/operations.md", "docker-compose.yml"])
 def test_documents_call_real_commands(path: str) -> None:
-    lines = re.findall(r"^\W*(?:\.venv/bin/)?(driftline [a-z-].*)", (ROOT / path).read_text(), re.MULTILINE)
+    lines = re.findall(r"^(?: {4}|#   )(driftline [a-z-].*)", (ROOT / path).read_text(), re.MULTILINE)
+    assert lines
     for line in lines:
         words = shlex.split(line.partition("|")[0], comments=True)
         parsed(words[1:])

@@ -15,7 +15,17 @@ from driftline.detectors.plan import plan_from
 from driftline.detectors.watch import Watch
 from driftline.streams.embedded import embedded_broker
 from driftline.streams.topics import create_topics
-from tests.fleet import Record, Workers, expected, outcome_on, publish, settings_for, topic_sizes, verdicts_complete
+from tests.fleet import (
+    Record,
+    Workers,
+    expected,
+    outcome_on,
+    publish,
+    settings_for,
+    states_saved,
+    topic_sizes,
+    verdicts_complete,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,6 +121,7 @@ def test_workers_make_of_a_log_what_an_undisturbed_run_makes_of_it(
         for _ in range(workers):
             fleet.start()
         asyncio.run(verdicts_complete(settings, wanted, within_s=60))
+        asyncio.run(states_saved(settings, {place: len(records) for place, records in enumerate(log)}, within_s=30))
         codes = fleet.stop()
         found = asyncio.run(outcome_on(settings))
     assert codes == [0] * workers, config.with_suffix(".log").read_text(encoding="utf-8")

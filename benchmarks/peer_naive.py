@@ -7,11 +7,9 @@ import os
 import sys
 from bisect import bisect_right
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+import faust
 from job import Job
 from meter import Stopwatch
 from river.anomaly import HalfSpaceTrees
@@ -89,8 +87,6 @@ class NaiveModel:
 
 def main(job: Job) -> None:
     """Consume the job's records and end the process."""
-    import faust
-
     app = faust.App(
         job.group,
         broker=f"kafka://{job.bootstrap}",

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from generator import START_MS, Work, values
 from job import Job

@@ -1,0 +1,312 @@
+"""Stage 2: when a verdict is final, what idle partitions may hasten, and what is put right afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from driftline.detectors import verdict, verdict_snapshot
+from driftline.detectors.partials import Mark, Partial
+from driftline.detectors.plan import Plan, plan_from
+from driftline.detectors.profiling import PartitionState
+from driftline.detectors.verdict import FleetState, Item, Judged
+from tests.logs import (
+    MINUTE_MS,
+    START_MS,
+    Profile,
+    batch_of,
+    by_the_minute,
+    extend,
+    final_verdicts,
+    plain,
+    said,
+    sample,
+    watching,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from driftline.detectors.alerts import Alert
+    from driftline.detectors.records import Prediction
+    from driftline.detectors.watch import Watch
+
+QUIET = {name: {"enabled": False} for name in ("adwin", "adwin_scale", "half_space_trees", "outlier_rate")}
+"""Only the marginal test speaks, so that a window drifts when its values do."""
+PLAN = plan_from({"detectors": QUIET})
+WATCH = watching(PLAN, plain())
+
+
+def rows(minute: int, shift: float, n: int = 300) -> list[Prediction]:
+    return sample(n, minute, shift)
+
+
+def partial(minute: int, partition: int, shift: float = 0.0, n: int = 300, upto: int | None = None) -> Partial:
+    """One partition's part of a minute; its rows differ from partition to partition."""
+    found = Profile(PartitionState(partition, 2))
+    start_ms = START_MS + minute * MINUTE_MS
+    found.step(batch_of(sample(n, 100 * minute + partition, shift), start_ms, 0, partition), WATCH)
+    window = found.state.cells["m", "1"].windows[start_ms]
+    return Partial(
+        model="m", version="1", start_ms=start_ms, partition=partition, baseline=plain().hash,
+        upto=1000 * (minute + 1) if upto is None else upto, vector=window.vector.astype("<i8").tobytes(),
+    )  # fmt: skip
+
+
+def mark(minutes: int, partition: int, partitions: int = 2, *, idle: bool = False) -> Mark:
+    """A partition that has closed so many minutes."""
+    return Mark(partition, partitions, START_MS + minutes * MINUTE_MS, idle)
+
+
+class Fleet:
+    """Stage 2, driven item by item; every step's output is kept."""
+
+    def __init__(self, watch: Watch = WATCH) -> None:
+        self.watch, self.state, self.out = watch, FleetState(0), Judged()
+
+    def take(self, *items: Partial | Mark) -> Judged:
+        """Take items in, one step each, and say what came of them."""
+        found = Judged()
+        for item in items:
+            self.state, step = verdict.step(self.state, [(self.state.next_offset, item)], self.watch)
+            extend(found, step)
+        extend(self.out, found)
+        return found
+
+    def restart(self) -> None:
+        """Go on from a snapshot."""
+        saved = dict(verdict_snapshot.dump(self.state, self.watch))
+        self.state, damaged = verdict_snapshot.load(0, saved)
+        assert not damaged
+
+    def open_alerts(self) -> dict[str, str]:
+        """What the topic, compacted, says is open: severity by signal."""
+        newest = {alert.fingerprint: alert for alert in self.out.alerts}
+        return {alert.signal: alert.severity for alert in newest.values() if alert.state == "firing"}
+
+
+def states(alerts: Sequence[Alert]) -> list[tuple[str, str, str, bool]]:
+    return [(alert.signal, alert.state, alert.severity, alert.final) for alert in alerts]
+
+
+def undisturbed(*items: Partial | Mark) -> Judged:
+    fleet = Fleet()
+    fleet.take(*items)
+    return fleet.out
+
+
+# Finality
+
+
+def test_a_window_is_final_when_every_partition_has_passed_its_end() -> None:
+    fleet = Fleet()
+    assert not fleet.take(partial(0, 0), mark(1, 0), partial(0, 1)).verdicts
+    [found] = fleet.take(mark(1, 1)).verdicts
+    assert (found.n, found.final, found.status) == (600, True, "stable")
+    assert found.window.start_ms == START_MS
+
+
+def test_nothing_is_final_until_every_partition_has_been_heard_of() -> None:
+    fleet = Fleet()
+    assert not fleet.take(partial(0, 0), mark(9, 0, partitions=3), mark(9, 1, partitions=3)).verdicts
+    assert len(fleet.take(mark(1, 2, partitions=3)).verdicts) == 1
+
+
+def test_a_partition_that_merely_lags_is_waited_for_however_long() -> None:
+    fleet = Fleet()
+    assert not fleet.take(partial(0, 0), mark(0, 1), mark(1000, 0)).verdicts
+
+
+def test_a_mark_that_lies_back_moves_nothing_back() -> None:
+    fleet = Fleet()
+    fleet.take(partial(0, 0), mark(1, 0), mark(1, 1), mark(0, 0))
+    assert fleet.state.marks[0].closed_ms == START_MS + MINUTE_MS
+    assert fleet.take(partial(0, 0)).stale == 1
+    assert len(fleet.take(partial(1, 0), mark(2, 0), mark(2, 1)).verdicts) == 1
+
+
+def test_the_newest_partial_of_a_partition_replaces_the_others() -> None:
+    fleet = Fleet()
+    fleet.take(partial(0, 0, n=200, upto=5), partial(0, 0, n=300, upto=9), partial(0, 0, n=200, upto=5))
+    [found] = fleet.take(mark(1, 0), mark(1, 1)).verdicts
+    assert found.n == 300
+
+
+def test_parts_that_were_counted_by_another_baseline_are_left_out_and_told() -> None:
+    fleet = Fleet(watching(PLAN, plain(), plain(7, START_MS + MINUTE_MS)))
+    other = Partial(
+        model="m", version="1", start_ms=START_MS, partition=1, baseline=plain(7).hash, upto=1, vector=b"", changes=()
+    )
+    out = fleet.take(partial(0, 0), other, mark(1, 0), mark(1, 1))
+    assert (out.unmatched, [each.n for each in out.verdicts]) == (1, [300])
+    gone = Partial(model="m", version="1", start_ms=START_MS + MINUTE_MS, partition=1, baseline="?", upto=1, vector=b"")
+    out = fleet.take(gone, mark(2, 0), mark(2, 1))
+    assert (out.unmatched, out.verdicts) == (1, [])
+
+
+# Windows and alerts
+
+
+def test_a_window_of_too_few_records_is_insufficient_and_changes_no_alert() -> None:
+    outcome = by_the_minute(WATCH, rows(0, 0.8), rows(1, 0.8, n=99), rows(2, 0, n=20), rows(3, 0, n=99), rows(4, 0.8))
+    found = [outcome.final["m", "1", START_MS + minute * MINUTE_MS] for minute in range(5)]
+    assert [each.status for each in found] == ["drift", "insufficient", "insufficient", "insufficient", "drift"]
+    assert [each.drift for each in found] == [True, None, None, None, True]
+    assert {signal.drift for each in found[1:4] for signal in each.signals.values()} == {None}
+    assert states(outcome.judged.alerts) == [("x", "firing", "warning", True), ("x", "firing", "critical", True)]
+
+
+def test_a_lasting_drift_fires_becomes_a_page_and_is_resolved_after_three_quiet_windows() -> None:
+    shifts = [0, 0.8, 0.8, 0.8, 0, 0, 0, 0]
+    outcome = by_the_minute(WATCH, *[rows(minute, shift) for minute, shift in enumerate(shifts)])
+    told = [
+        (alert.state, alert.severity, (alert.window.start_ms - START_MS) // MINUTE_MS)
+        for alert in outcome.judged.alerts
+        if alert.signal == "x"
+    ]
+    assert told == [("firing", "warning", 1), ("firing", "critical", 2), ("resolved", "critical", 6)]
+    assert len({alert.fingerprint for alert in outcome.judged.alerts}) == 1
+    assert len({alert.id for alert in outcome.judged.alerts}) == 3
+
+
+def test_a_drift_that_lasts_is_never_taken_for_the_new_normal() -> None:
+    outcome = by_the_minute(WATCH, *[rows(minute, 0.8) for minute in range(30)])
+    assert {found.status for found in outcome.final.values()} == {"drift"}
+    assert [alert.state for alert in outcome.judged.alerts] == ["firing", "firing"]
+
+
+def test_changes_that_several_partitions_saw_are_one_alert_per_signal() -> None:
+    plan = Plan()
+    watch = watching(plan, plain())
+    profiles = [Profile(PartitionState(partition, 2)) for partition in range(2)]
+    for partition, found in enumerate(profiles):
+        drifting = [*sample(3000, partition), *sample(2000, 10 + partition, shift=1.5)]
+        found.step(batch_of(drifting, START_MS, 0, partition), watch)
+        found.step(batch_of(drifting[:1], START_MS + 70_000, 5000, partition), watch)
+    fleet = Fleet(watch)
+    [window] = fleet.take(*[item for found in profiles for item in found.items]).verdicts
+    assert {point.partition for point in window.change_points} == {0, 1}
+    [alert] = [each for each in fleet.out.alerts if each.kind == "change_point"]
+    assert (alert.signal, alert.state, alert.detector) == ("x", "event", "adwin")
+    assert f"{len(window.change_points) - 1} more times" in alert.summary
+
+
+# Idle partitions
+
+START = (partial(0, 0, 0.8), partial(0, 1, 0.8), mark(1, 0), mark(1, 1))
+
+
+def test_while_a_partition_is_idle_windows_are_judged_provisionally_and_finally_under_one_id() -> None:
+    fleet = Fleet()
+    assert not fleet.take(partial(0, 0), mark(1, 0)).verdicts
+    [early] = fleet.take(partial(0, 1, n=100, upto=7), mark(0, 1, idle=True)).verdicts
+    assert (early.final, early.n) == (False, 400)
+    [*_, final] = fleet.take(partial(0, 1), mark(1, 1)).verdicts
+    assert (final.final, final.n, final.id) == (True, 600, early.id)
+    assert said(fleet.out) == said(undisturbed(partial(0, 0), mark(1, 0), partial(0, 1), mark(1, 1)))
+
+
+def test_a_provisional_verdict_is_sent_anew_only_when_its_counts_have_changed() -> None:
+    fleet = Fleet()
+    fleet.take(partial(0, 0), mark(1, 0))
+    assert len(fleet.take(mark(0, 1, idle=True), mark(0, 1, idle=True), mark(2, 0)).verdicts) == 1
+    assert len(fleet.take(partial(0, 1, n=50, upto=3)).verdicts) == 1
+
+
+def test_windows_that_a_busy_partition_holds_back_are_not_judged_provisionally() -> None:
+    fleet = Fleet()
+    out = fleet.take(partial(0, 0), partial(1, 0), mark(1, 0), mark(0, 1, idle=True))
+    assert [each.window.start_ms for each in out.verdicts] == [START_MS]
+
+
+def test_when_all_partitions_are_idle_every_window_is_judged_provisionally() -> None:
+    fleet = Fleet()
+    out = fleet.take(partial(0, 0), partial(1, 0), mark(0, 0, idle=True), mark(0, 1, idle=True))
+    assert [(each.window.start_ms, each.final) for each in out.verdicts] == [
+        (START_MS, False),
+        (START_MS + MINUTE_MS, False),
+    ]
+
+
+def test_a_provisional_alert_that_holds_is_said_again_as_final_under_the_same_id() -> None:
+    fleet = Fleet()
+    [early] = fleet.take(partial(0, 0, 0.8), mark(1, 0), mark(0, 1, idle=True)).alerts
+    assert states([early]) == [("x", "firing", "warning", False)]
+    [final] = fleet.take(partial(0, 1, 0.8), mark(1, 1)).alerts
+    assert states([final]) == [("x", "firing", "warning", True)]
+    assert final.id == early.id
+
+
+def test_a_provisional_alert_is_taken_back_when_the_complete_window_does_not_drift() -> None:
+    fleet = Fleet()
+    fleet.take(partial(0, 0, 0.5, n=100), mark(1, 0), mark(0, 1, idle=True))
+    assert fleet.open_alerts() == {"x": "warning"}
+    fleet.restart()
+    [taken_back] = fleet.take(partial(0, 1, n=20_000), mark(1, 1)).alerts
+    assert states([taken_back]) == [("x", "resolved", "warning", True)]
+    assert taken_back.summary.endswith("taken back, the complete window does not drift.")
+    assert fleet.open_alerts() == {}
+    assert fleet.state.models["m", "1"].standings == {}
+
+
+def test_a_page_for_an_incomplete_window_becomes_the_warning_again_that_it_was() -> None:
+    fleet = Fleet()
+    fleet.take(*START, partial(1, 0, 0.5, n=100), mark(2, 0), mark(1, 1, idle=True))
+    assert fleet.open_alerts() == {"x": "critical"}
+    fleet.take(partial(1, 1, n=20_000), mark(2, 1))
+    assert fleet.open_alerts() == {"x": "warning"}
+
+
+def test_an_alert_that_only_incomplete_windows_resolved_is_open_again() -> None:
+    fleet = Fleet()
+    quiet = [partial(minute, 0) for minute in (1, 2, 3)]
+    fleet.take(*START, *quiet, mark(4, 0), mark(1, 1, idle=True))
+    assert fleet.open_alerts() == {}
+    fleet.take(*[partial(minute, 1, 3.0) for minute in (1, 2, 3)], mark(4, 1))
+    assert fleet.open_alerts() == {"x": "critical"}
+    lone = Fleet()
+    lone.take(*START, *quiet, mark(4, 0), mark(1, 1, idle=True), partial(3, 1, 3.0), mark(4, 1))
+    assert lone.open_alerts() == {"x": "warning"}
+    assert "x" in {signal for _, signal in lone.state.models["m", "1"].standings}
+
+
+def test_an_alert_that_a_later_window_bears_out_is_not_taken_back() -> None:
+    fleet = Fleet()
+    fleet.take(partial(0, 0, 0.5, n=100), partial(1, 0, 0.8), mark(2, 0), mark(0, 1, idle=True))
+    assert fleet.open_alerts() == {"x": "critical"}
+    fleet.take(partial(0, 1, n=20_000), mark(1, 1, idle=True))
+    assert "resolved" not in {alert.state for alert in fleet.out.alerts}
+    fleet.take(partial(1, 1, 0.8), mark(2, 1))
+    assert fleet.open_alerts() == {"x": "warning"}
+
+
+def test_provisional_alerts_leave_no_trace_in_what_is_final() -> None:
+    calm: list[Item] = [*START, partial(1, 0, 0.8, n=100), mark(2, 0)]
+    rest: list[Item] = [partial(1, 1), mark(2, 1), partial(2, 0, 0.8), partial(2, 1, 0.8), mark(3, 0), mark(3, 1)]
+    fleet = Fleet()
+    fleet.take(*calm, mark(1, 1, idle=True), *rest)
+    expected = undisturbed(*calm, *rest)
+    assert {key: each.id for key, each in final_verdicts(fleet.out).items()} == {
+        key: each.id for key, each in final_verdicts(expected).items()
+    }
+    assert said(fleet.out)[0] == said(expected)[0]
+    assert {alert.id for alert in expected.alerts} <= {alert.id for alert in fleet.out.alerts if alert.final}
+
+
+def test_a_partition_that_is_idle_for_ever_holds_back_finality_for_so_many_windows_only() -> None:
+    plan = plan_from({"max_provisional_windows": 5, "detectors": QUIET})
+    fleet = Fleet(watching(plan, plain()))
+    fleet.take(mark(0, 1, idle=True))
+    for minute in range(8):
+        fleet.take(partial(minute, 0), mark(minute + 1, 0))
+    final = [key[2] for key in final_verdicts(fleet.out)]
+    assert final == [START_MS + minute * MINUTE_MS for minute in range(3)]
+    assert fleet.take(partial(0, 1, n=5)).stale == 1
+
+
+def test_a_partition_that_wakes_up_is_waited_for_again() -> None:
+    plan = plan_from({"max_provisional_windows": 2, "detectors": QUIET})
+    fleet = Fleet(watching(plan, plain()))
+    fleet.take(mark(0, 1, idle=True), partial(0, 0), mark(1, 0), mark(0, 1))
+    for minute in range(1, 6):
+        fleet.take(partial(minute, 0), mark(minute + 1, 0))
+    assert final_verdicts(fleet.out) == {}
