@@ -22,8 +22,8 @@ from driftline.streams.connection import faust_broker, faust_credentials, opened
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
 from driftline.streams.stages import Shared
-from driftline.streams.wire import Outgoing
 from driftline.streams.watchdog import EXIT_STUCK
+from driftline.streams.wire import Outgoing
 from driftline.streams.worker import Worker
 
 log = logging.getLogger(__name__)

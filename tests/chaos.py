@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.chaos_log import Fleet, build_fleet
 from tests.chaos_faults import FAULTS, QUICK, Fault, Stage
+from tests.chaos_log import Fleet, build_fleet
 from tests.fleet import Outcome, Workers, expected, outcome_on, publish, settings_for, states_saved
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +58,7 @@ class Suite:
         settings, config = self.fleet.shared_input(settings, config)
         await self.fleet.create_topics(settings)
         with Workers(config, fault.environment) as workers:
-            stage = Stage(workers, settings, self.directory / "kafka", random.Random(seed), self.wanted)  # noqa: S311
+            stage = Stage(workers, settings, self.directory / "kafka", random.Random(seed), self.wanted)
             try:
                 notes = await fault.run(stage)
                 replaced = await stage.finish(fault.within_s)

@@ -7,13 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
+from typing import TYPE_CHECKING
 
-from driftline.streams.config import Settings
 from tests.fleet import Outcome, Workers, verdicts_complete
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from random import Random
+
+    from driftline.streams.config import Settings
 
 KAFKA = Path(__file__).parents[1] / "scripts" / "kafka"
 

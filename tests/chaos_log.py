@@ -12,8 +12,8 @@ import orjson
 from driftline.detectors.fit import fit
 from driftline.detectors.plan import plan_from
 from driftline.detectors.watch import Watch
+from driftline.streams.memory import Record
 from driftline.streams.topics import create_topics
-from tests.fleet import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +107,13 @@ def _values(rng: np.random.Generator, n: int, n_models: int, partitions: int) ->
         }
         values[homes[row]].append((event_ms[row], orjson.dumps(document)))
     end_ms = START_MS + (N_WINDOWS + 2) * WINDOW_MS
-    last = {"model": "model-0", "version": "1", "features": {}, "prediction": None, "timestamp": end_ms}
+    last: dict[str, object] = {
+        "model": "model-0",
+        "version": "1",
+        "features": {},
+        "prediction": None,
+        "timestamp": end_ms,
+    }
     for records in values:
         records.append((end_ms, orjson.dumps(last)))
     return values

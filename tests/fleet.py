@@ -15,16 +15,16 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from driftline.detectors import profile_snapshot
 from driftline.detectors.snapshot import OWN, unseal
-from driftline.detectors.watch import Watch
 from driftline.streams import wire
 from driftline.streams.config import load_settings
+from driftline.streams.memory import Record
 from driftline.streams.metrics import Metrics
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.topics import topic_table
@@ -33,20 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from driftline.detectors.baseline import Baseline
+    from driftline.detectors.watch import Watch
     from driftline.streams.config import Settings
 
 CUT = 997
 """Records per batch of the undisturbed run: no divisor of anything."""
-
-
-class Record(NamedTuple):
-    """One record as a consumer would get it."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    value: bytes | None
 
 
 @dataclass
@@ -95,14 +86,11 @@ async def publish(settings: Settings, baselines: Iterable[Baseline], log: Sequen
         for baseline in baselines:
             key = wire.model_key(baseline.model, baseline.version)
             await producer.send_and_wait(settings.topics.baselines, baseline.to_json(), key=key)
-        sent = []
-        for records in log:
-            for record in records:
-                sent.append(
-                    await producer.send(
-                        record.topic, record.value, partition=record.partition, timestamp_ms=record.timestamp
-                    )
-                )
+        sent = [
+            await producer.send(each.topic, each.value, partition=each.partition, timestamp_ms=each.timestamp)
+            for records in log
+            for each in records
+        ]
         for acknowledged in sent:
             await acknowledged
     finally:
@@ -194,7 +182,7 @@ class Workers:
         self._config, self._environment = config, {**os.environ, **(environment or {})}
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

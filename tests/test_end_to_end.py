@@ -14,9 +14,9 @@ from driftline.detectors.fit import fit
 from driftline.detectors.plan import plan_from
 from driftline.detectors.watch import Watch
 from driftline.streams.embedded import embedded_broker
+from driftline.streams.memory import Record
 from driftline.streams.topics import create_topics
 from tests.fleet import (
-    Record,
     Workers,
     expected,
     outcome_on,
@@ -81,11 +81,23 @@ def make_log(topic: str, partitions: int, per_window: int) -> list[list[Record]]
                 }
                 append(row % partitions, event_ms, orjson.dumps(document))
         append(window % partitions, START_MS + window * WINDOW_MS, b'{"model": "first"')
-        late = {"model": "first", "version": "1", "features": {}, "prediction": None, "timestamp": START_MS - 10**6}
+        late: dict[str, object] = {
+            "model": "first",
+            "version": "1",
+            "features": {},
+            "prediction": None,
+            "timestamp": START_MS - 10**6,
+        }
         append(window % partitions, START_MS, orjson.dumps(late))
     for partition in range(partitions):
         event_ms = START_MS + (N_WINDOWS + 2) * WINDOW_MS
-        last = {"model": "first", "version": "1", "features": {}, "prediction": None, "timestamp": event_ms}
+        last: dict[str, object] = {
+            "model": "first",
+            "version": "1",
+            "features": {},
+            "prediction": None,
+            "timestamp": event_ms,
+        }
         append(partition, event_ms, orjson.dumps(last))
     return log
 
