@@ -15,7 +15,8 @@ from driftline.detectors.snapshot import OWN, unseal
 from driftline.detectors.watch import Watch
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Session, WorkerDied
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import NUDGE_AFTER_S, Pump, Stage
+from driftline.streams.pump import NUDGE_AFTER_S, Pump
+from driftline.streams.seams import Stage
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 
 STAGES: dict[str, Callable[[Shared], Stage[Any]]] = {"predictions": ProfilingStage, "partials": VerdictStage}

@@ -7,7 +7,7 @@ from typing import Any
 
 from faust.types import TP
 
-from driftline.streams.pump import Sink
+from driftline.streams.seams import Sink
 from driftline.streams.wire import Outgoing
 
 log = logging.getLogger(__name__)

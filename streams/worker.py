@@ -13,7 +13,8 @@ from driftline.detectors.errors import OperatorError
 from driftline.streams.batching import BatchSchema
 from driftline.streams.config import Settings
 from driftline.streams.connection import is_reachable
-from driftline.streams.pump import Pump, Sink
+from driftline.streams.pump import Pump
+from driftline.streams.seams import Sink
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.table_store import TableStore
 from driftline.streams.watchdog import EXIT_AFTER_S, Progress, Watchdog

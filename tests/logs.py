@@ -19,6 +19,7 @@ import orjson
 
 from driftline.detectors import profiling, verdict
 from driftline.detectors.fit import fit
+from driftline.detectors.intake import Profiled
 from driftline.detectors.plan import Plan, Rule
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.records import Batch, Prediction
@@ -281,7 +282,7 @@ class Profile:
         self.tally.update(read=len(unreadable), skipped=len(unreadable) - len(told), rejected=len(told))
         self.step(decoded, watch)
 
-    def step(self, batch: Batch, watch: Watch) -> profiling.Profiled:
+    def step(self, batch: Batch, watch: Watch) -> Profiled:
         """Step over one batch."""
         self.state, out = profiling.step(self.state, batch, watch)
         self.items += [*out.partials, *([out.mark] if out.mark else [])]

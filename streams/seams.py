@@ -1,0 +1,83 @@
+"""The seams of the pump: where outputs go, where states are kept, and what a stage is.
+
+A real broker, Faust's tables and the two stages stand behind them, and so does the in-memory broker of the tests.
+"""
+
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from driftline.detectors.errors import DamagedState
+from driftline.streams.wire import Outgoing, Raw
+
+
+class State(Protocol):
+    """What the pump needs to know of a state."""
+
+    next_offset: int
+
+
+S = TypeVar("S", bound=State)
+
+
+class Sink(Protocol):
+    """Where outputs go."""
+
+    async def send(self, record: Outgoing) -> Awaitable[object]:
+        """Start to write a record, after those that were sent before; the result is its acknowledgement."""
+        ...
+
+
+class Store(Protocol):
+    """Where a stage's states and committed offsets are kept, and where its reading can be moved."""
+
+    def load(self, partition: int) -> Mapping[bytes, bytes]:
+        """The saved values of a partition."""
+        ...
+
+    async def save(self, partition: int, values: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write values in this order, of which an empty one removes; return when all are acknowledged."""
+        ...
+
+    async def commit(self, partition: int, next_offset: int) -> None:
+        """Say where reading would start without a state."""
+        ...
+
+    async def seek(self, partition: int, offset: int) -> None:
+        """Go on reading there."""
+        ...
+
+    async def position(self, partition: int) -> int:
+        """Offset of the next record that would be handed over; 0 where that is not known yet."""
+        ...
+
+    async def log_start(self, partition: int) -> int:
+        """First offset that the log still has."""
+        ...
+
+
+class Stage(Protocol[S]):
+    """One of the two stages: how to restore, advance and dump a state."""
+
+    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[S, Mapping[bytes, DamagedState]]:
+        """State from saved values, and by key what was damaged."""
+        ...
+
+    def step(self, state: S, records: Sequence[Raw]) -> tuple[S, list[Outgoing]]:
+        """Take in records of one partition."""
+        ...
+
+    def idle(self, state: S) -> list[Outgoing]:
+        """What to send when the partition has been silent for a while."""
+        ...
+
+    def dump(self, state: S) -> Iterator[tuple[bytes, bytes]]:
+        """Values to save, the partition's own last."""
+        ...
+
+    def gap(self, partition: int, lost: int) -> None:
+        """Be told that the log lacks so many offsets that the state had not seen."""
+        ...
+
+    def released(self, state: S) -> None:
+        """Be told that another worker may own this state's partition from now on."""
+        ...
