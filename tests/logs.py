@@ -19,7 +19,6 @@ import orjson
 
 from driftline.detectors import profiling, verdict
 from driftline.detectors.fit import fit
-from driftline.detectors.intake import Profiled
 from driftline.detectors.plan import Plan, Rule
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.records import Batch, Prediction
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from driftline.detectors.alerts import Alert
     from driftline.detectors.baseline import Baseline
+    from driftline.detectors.intake import Profiled
     from driftline.detectors.judging import Verdict
     from driftline.detectors.partials import Mark, Partial
 
