@@ -114,7 +114,7 @@ async def main_async(arguments: argparse.Namespace) -> int:
                     continue
                 if arguments.only and fault.name not in arguments.only:
                     continue
-                for seed in range(1 if arguments.quick else fault.seeds):
+                for seed in range(min(fault.seeds, 1 if arguments.quick else arguments.seeds)):
                     await suite.run(fault, seed)
         finally:
             subprocess.run([*kafka, "down", *run], check=True)
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=64)
     parser.add_argument("--partitions", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of a fault, at most")
     parser.add_argument("--quick", action="store_true", help="a few faults on a smaller log")
     parser.add_argument("--only", action="append", metavar="NAME", help="|".join(FAULTS))
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and leave the workers' logs")
