@@ -16,6 +16,12 @@ from driftline.detectors.normal_scores import TAIL_SHARES
 from driftline.detectors.records import Value
 
 N_BINS = 20
+IMPOSSIBLE_SHARE = 1e-7
+"""Share of values that a heavy tail has beyond its bound."""
+
+LEAST_FOR_TAIL, HEAVY_TAIL = 500, 0.25
+"""Values from which a tail's index is estimated, and the index from which a tail is heavy."""
+
 MAX_LEVELS = 100
 """Levels of a categorical signal that a profile keeps; rarer ones count as unseen."""
 LARGEST = 1e150
@@ -120,13 +126,17 @@ def bin_edges(finite: F64) -> F64:
 def plausible_bounds(finite: F64) -> tuple[float, float]:
     """Bounds beyond which a single value is called impossible, and never a change of sign.
 
-    Each tail from the median to the extreme is stretched to twice its length, or further where it is heavy: by as much
-    as the extreme lies beyond the .99 quantile, at most tenfold.
+    Each tail, from the median to the extreme, is stretched to twice its length. Where it is heavy, that would still be
+    exceeded now and then: by Hill's estimate of its index it is stretched to where one value in ten million lies.
 
     Parameters
     ----------
     finite
         Sorted values, at least one.
+
+    References
+    ----------
+    Hill (1975), A simple general approach to inference about the tail of a distribution, Annals of Statistics 3(5).
 
     Examples
     --------
@@ -135,18 +145,25 @@ def plausible_bounds(finite: F64) -> tuple[float, float]:
     >>> plausible_bounds(np.array([0.0, 20.0, 40.0, 60.0, 80.0]))
     (0.0, 120.0)
     """
-    smallest, largest = float(finite[0]), float(finite[-1])
-    near_low, middle, near_high = np.quantile(finite, [0.01, 0.5, 0.99]).tolist()
-    low = middle - _stretched(middle - smallest, middle - near_low)
-    high = middle + _stretched(largest - middle, near_high - middle)
+    smallest, middle, largest = float(finite[0]), float(np.median(finite)), float(finite[-1])
+    low, high = middle - _reach((middle - finite)[::-1]), middle + _reach(finite - middle)
     low = max(low, 0.0) if smallest >= 0 else low
     high = min(high, 0.0) if largest <= 0 else high
     return _short(low, finite), _short(high, finite)
 
 
-def _stretched(tail: float, body: float) -> float:
-    """Length of a tail whose first 49 % of the values take up ``body``, stretched as it is heavy."""
-    return tail * min(10.0, max(2.0, tail / body)) if body > 0 else tail * 10.0
+def _reach(distances: F64) -> float:
+    """How far a tail may reach from the median, given the ascending signed distances of all values."""
+    twice = 2.0 * float(distances[-1])
+    if distances.size < LEAST_FOR_TAIL:
+        return twice
+    top = distances[-max(25, distances.size // 100) :]
+    if top[0] <= 0:  # next to nothing lies beyond the median: too little to tell how far it may reach
+        return 5.0 * twice
+    index = float(np.log(top / top[0]).mean())  # 1 / alpha; an exponential tail has about .22 here
+    if index < HEAVY_TAIL:
+        return twice
+    return max(twice, float(top[0]) * float(top.size / distances.size / IMPOSSIBLE_SHARE) ** index)
 
 
 def _short(value: float, finite: F64) -> float:
