@@ -124,7 +124,12 @@ class VerdictStage:
     def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[FleetState, dict[bytes, DamagedState]]:
         """State from saved values."""
         state, damaged = verdict_snapshot.load(partition, saved, self._shared.partials_partitions)
-        self._shared.metrics.damaged.labels("verdict").inc(len(damaged))
+        metrics = self._shared.metrics
+        metrics.damaged.labels("verdict").inc(len(damaged))
+        for (model, version), held in state.models.items():  # alerts that another worker opened
+            for (kind, signal), standing in held.standings.items():
+                if standing.severity:
+                    metrics.set_drift(metrics.drift_active, (model, version, signal, kind), 1.0)
         return state, damaged
 
     def step(self, state: FleetState, records: Sequence[Raw]) -> tuple[FleetState, list[Outgoing]]:

@@ -47,6 +47,7 @@ class Worker:
             topics.partials: self._pump(topics.partials, VerdictStage(shared), "verdicts", sink),
         }
         self._watchdog = Watchdog()
+        self._exported: set[TP] = set()
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
     def _pump(self, topic: str, stage: Any, name: str, sink: Sink) -> Pump[Any]:
@@ -145,11 +146,15 @@ class Worker:
         self._refuse_growth(topic)
         metrics, consumer = self.shared.metrics, self.app.consumer
         mine = [tp for tp in consumer.assignment() if tp.topic == topic]
+        for tp in [each for each in self._exported - set(mine) if each.topic == topic]:
+            metrics.lag.remove(*tp)
+            self._exported.discard(tp)
         pump.own(tp.partition for tp in mine)
         found = {}
         for tp in mine:
             progress = pump.progress(tp.partition, consumer.highwater(tp) or 0)
-            metrics.lag.labels(topic, tp.partition).set(max(0, progress.end - progress.next_offset))
+            metrics.lag.labels(*tp).set(max(0, progress.end - progress.next_offset))
+            self._exported.add(tp)
             found[tp.partition] = progress
         if topic == self._settings.topics.predictions:
             metrics.partitions.set(len(mine))

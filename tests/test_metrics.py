@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
+from driftline.detectors import verdict_snapshot
 from driftline.detectors.fit import fit
 from driftline.detectors.plan import Plan
+from driftline.detectors.policy import Standing
 from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
 from driftline.streams.metrics import MAX_SERIES, Metrics
@@ -286,3 +288,13 @@ def test_what_came_in_is_what_was_counted_after_every_batch(batches: list[list[b
         }
         assert sum(counted.values()) == value(common.metrics, "records_in_total") == 2 * came
         assert counted["replay_skipped"] == came
+
+
+def test_an_alert_that_another_worker_opened_shows_after_a_takeover() -> None:
+    watch = Watch(Plan())
+    state = FleetState(0)
+    state.models["churn", "1"] = ModelState(("churn", "1"), standings={("drift", "age"): Standing((True,), "warning")})
+    metrics = Metrics("1.0")
+    VerdictStage(Shared(watch, 1, 1, 2**20, metrics)).restore(0, dict(verdict_snapshot.dump(state, watch)))
+    labels = {"model": "churn", "version": "1", "signal": "age", "detector": "drift"}
+    assert metrics.registry.get_sample_value("driftline_drift_active", labels) == 1.0
