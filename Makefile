@@ -45,7 +45,7 @@ bench: $(READY)  ## Measure speed
 	$(BIN)/python benchmarks/run.py
 
 chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result
-	$(BIN)/python -m tests.chaos --out docs/chaos.md
+	$(BIN)/python -m tests.chaos --out docs/recovery.md
 
 clean:  ## Remove the environment, caches and build products
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

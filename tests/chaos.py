@@ -25,6 +25,7 @@ from tests.chaos_log import Fleet, build_fleet
 from tests.fleet import Outcome, Workers, expected, outcome_on, publish, settings_for, states_saved
 
 ROOT = Path(__file__).parents[1]
+START, END = "<!-- chaos -->", "<!-- end of chaos -->"
 
 
 @dataclass
@@ -126,7 +127,9 @@ async def main_async(arguments: argparse.Namespace) -> int:
     text = table(suite.rows, header)
     print(text)
     if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+        page = arguments.out.read_text(encoding="utf-8")
+        head, rest = page.split(START, 1)
+        arguments.out.write_text(f"{head}{START}\n{text}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
     broken = sum(not row.held for row in suite.rows)
     print(f"{len(suite.rows) - broken} passed, {broken} failed")
     return broken
@@ -155,7 +158,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few faults on a smaller log")
     parser.add_argument("--only", action="append", metavar="NAME", help="|".join(FAULTS))
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and leave the workers' logs")
-    parser.add_argument("--out", type=Path, help="write the table there")
+    parser.add_argument("--out", type=Path, help="page whose table to replace")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.records, arguments.models, arguments.partitions = 200_000, 16, 8
