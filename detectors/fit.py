@@ -163,7 +163,8 @@ def _reach(distances: F64) -> float:
     index = float(np.log(top / top[0]).mean())  # 1 / alpha; an exponential tail has about .22 here
     if index < HEAVY_TAIL:
         return twice
-    return max(twice, float(top[0]) * float(top.size / distances.size / IMPOSSIBLE_SHARE) ** index)
+    stretch = float(np.power(top.size / distances.size / IMPOSSIBLE_SHARE, index))
+    return max(twice, float(top[0]) * stretch)
 
 
 def _short(value: float, finite: F64) -> float:
