@@ -12,6 +12,7 @@ from typing import Any
 import faust
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.watch import Watch
@@ -32,21 +33,39 @@ STOP_TIMEOUT_S = 20.0
 
 
 class KafkaSink:
-    """Writes outputs through a producer of its own: idempotent, so in order and without duplicates of its making."""
+    """Writes outputs through a producer of its own: idempotent, so in order and without duplicates of its making.
+
+    Once Kafka has refused a record for good, every later one fails too, even those that wait to be sent: a mark that
+    arrived without the partials before it would close their windows without them.
+    """
 
     def __init__(self, producer: AIOKafkaProducer, topics: dict[str, str]) -> None:
         self._producer, self._topics = producer, topics
+        self._refused: BaseException | None = None
 
     async def send(self, record: Outgoing) -> Awaitable[object]:
         """Start to write; the result is the broker's acknowledgement."""
-        acknowledged: Awaitable[object] = await self._producer.send(
+        acknowledged: asyncio.Future[object] = await self._producer.send(
             self._topics[record.topic],
             record.value,
             key=record.key,
             partition=record.partition,
             headers=list(record.headers),
         )
+        acknowledged.add_done_callback(self._check)
         return acknowledged
+
+    def _check(self, acknowledged: asyncio.Future[object]) -> None:
+        error = None if acknowledged.cancelled() else acknowledged.exception()
+        if error is None or self._refused is not None:
+            return
+        self._refused = error
+        log.critical("Kafka refused a record for good: %s; nothing more is sent", error)
+        # aiokafka would go on with the next batch. It asks its client in a task that starts after this callback.
+        self._producer.client.send = self._refuse
+
+    async def _refuse(self, *_: object, **_options: object) -> None:
+        raise KafkaError(f"not sent, for a record before it was refused: {self._refused}")
 
 
 def make_app(settings: Settings, datadir: str) -> faust.App:

@@ -35,6 +35,7 @@ class _Held(Generic[S]):
     unacknowledged: list[Awaitable[object]] = field(default_factory=list)
     holes: list[int] = field(default_factory=list)
     told_idle: bool = False
+    is_refused: bool = False
     nudged_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -164,9 +165,13 @@ class Pump(Generic[S]):
         held.state.next_offset = start
 
     def progress(self, partition: int, end: int) -> Progress:
-        """How far an owned partition has come, of a log that ends there."""
+        """How far an owned partition has come, of a log that ends there.
+
+        While its commits are refused it comes no further: this worker may have dropped out of the group, and somebody
+        else own the partition.
+        """
         held = self._held[partition]
-        return Progress(held.state.next_offset, end, held.saved_offset)
+        return Progress(held.saved_offset if held.is_refused else held.state.next_offset, end, held.saved_offset)
 
     async def nudge(self, partition: int, end: int) -> bool:
         """Read a partition again from where its state ends, if it has lag and brought nothing for a while.
@@ -204,8 +209,10 @@ class Pump(Generic[S]):
                 return
             removed = [(key, b"") for key in held.damaged]
             await self._store.save(partition, [*removed, *self._stage.dump(held.state)])
-            await self._store.commit(partition, next_offset)
-            held.saved_offset, held.damaged = next_offset, []
+            held.damaged = []
+            held.is_refused = not await self._store.commit(partition, next_offset)
+            if not held.is_refused:
+                held.saved_offset = next_offset
 
     async def tick(self) -> None:
         """To be called now and then: saves what is due and tells of silence."""

@@ -38,8 +38,8 @@ class Store(Protocol):
         """Write values in this order, of which an empty one removes; return when all are acknowledged."""
         ...
 
-    async def commit(self, partition: int, next_offset: int) -> None:
-        """Say where reading would start without a state."""
+    async def commit(self, partition: int, next_offset: int) -> bool:
+        """Say where reading would start without a state; false where that was refused, for now."""
         ...
 
     async def seek(self, partition: int, offset: int) -> None:

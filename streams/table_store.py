@@ -49,8 +49,8 @@ class TableStore:
             self._table.data[prefix + key] = value  # `table[key] = value` works only inside an event
         await asyncio.gather(*sent)
 
-    async def commit(self, partition: int, next_offset: int) -> None:
-        """Commit an offset: a hint, for the state's own offset decides. A refusal shows in the progress watch."""
+    async def commit(self, partition: int, next_offset: int) -> bool:
+        """Commit an offset: a hint, for the state's own offset decides. Refused for long, it shows in the watchdog."""
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 done = await self._app.consumer._commit({TP(self._topic, partition): next_offset})  # noqa: SLF001
@@ -58,6 +58,7 @@ class TableStore:
             done = False
         if not done:
             log.warning("%s[%d]: offset %d is saved, but not committed", self._topic, partition, next_offset)
+        return bool(done)
 
     async def seek(self, partition: int, offset: int) -> None:
         """Go on reading there."""

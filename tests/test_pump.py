@@ -16,6 +16,7 @@ from driftline.streams.memory import Broker, MemorySink, MemoryStore, Session, W
 from driftline.streams.pump import NUDGE_AFTER_S, SEEKS, Pump
 from driftline.streams.rehearsal import STAGES, Outcome, Rehearsal, Turn
 from driftline.streams.stages import ProfilingStage
+from driftline.streams.watchdog import UNREADY_AFTER_S, Watchdog
 from tests.logs import SENSITIVE, Shape, baselines, prediction_log, spread, watching
 
 if TYPE_CHECKING:
@@ -64,10 +65,14 @@ class Bench:
         self.log = self.broker.logs[P0]
         self.restart()
 
-    def restart(self, sink: Callable[[Session], MemorySink] = MemorySink) -> None:
+    def restart(
+        self,
+        sink: Callable[[Session], MemorySink] = MemorySink,
+        store: Callable[[Session, str], MemoryStore] = MemoryStore,
+    ) -> None:
         """A new worker."""
         self.session = Session(self.broker)
-        self.sink, self.store = sink(self.session), MemoryStore(self.session, "predictions")
+        self.sink, self.store = sink(self.session), store(self.session, "predictions")
         self.pump: Pump[Any] = Pump(
             ProfilingStage(self.shared),
             self.sink,
@@ -205,6 +210,34 @@ async def test_a_state_whose_outputs_could_not_be_sent_is_never_saved() -> None:
     await bench.pump.release([0])
     assert bench.broker.saved == {}
     assert bench.broker.committed == {}
+
+
+class Outsider(MemoryStore):
+    """The store of a worker that has dropped out of its group: states are saved, offsets are not committed."""
+
+    is_member = False
+
+    async def commit(self, partition: int, next_offset: int) -> bool:
+        return self.is_member and await super().commit(partition, next_offset)
+
+
+@in_a_loop
+async def test_a_worker_whose_commits_are_refused_stands_still_for_the_watchdog_until_one_succeeds() -> None:
+    bench = Bench()
+    bench.restart(store=Outsider)
+    dog = Watchdog(lambda: bench.now_s)
+    for _ in range(8):
+        bench.now_s += UNREADY_AFTER_S / 2
+        await bench.take(30)  # records come all the time
+        dog.observe({"0": bench.pump.progress(0, 300)})
+    assert dog.stuck_for() > UNREADY_AFTER_S
+    assert dog.complaint() is not None
+    bench.store.is_member = True  # type: ignore[attr-defined]
+    bench.now_s += INTERVAL_S
+    await bench.pump.tick()
+    dog.observe({"0": bench.pump.progress(0, 300)})
+    assert dog.complaint() is None
+    assert bench.broker.committed == {P0: 240}
 
 
 @in_a_loop
