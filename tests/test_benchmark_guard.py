@@ -74,7 +74,7 @@ class Log(NamedTuple):
 def log() -> Iterator[Log]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        generator, kafka_record, peer = map(importlib.import_module, ("generator", "kafka_record", "peer_naive"))
+        generator, kafka_record, peer = map(importlib.import_module, ("generator", "kafka_record", "naive"))
         work = generator.Work((3 + ROUNDS) * BATCH)
         (baseline,) = generator.baselines(work)
         records = list(kafka_record.records_of(generator.values(work), generator.START_MS))
