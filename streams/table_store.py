@@ -61,9 +61,15 @@ class TableStore:
         return bool(done)
 
     async def seek(self, partition: int, offset: int) -> None:
-        """Go on reading there."""
+        """Go on reading there.
+
+        aiokafka's consumer runs in a thread of its own and may be touched from there only: a seek from here, while it
+        hands over what it has fetched, ends it with a KeyError.
+        """
         log.info("%s[%d]: sought to offset %d, where its state ends", self._topic, partition, offset)
-        await self._app.consumer.seek(TP(self._topic, partition), offset)
+        consumer = self._app.consumer
+        sought = consumer.seek(TP(self._topic, partition), offset)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sought, consumer._thread.thread_loop))  # noqa: SLF001
 
     async def position(self, partition: int) -> int:
         """Offset of the next record that would be handed over; 0 where that is not known yet."""
