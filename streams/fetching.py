@@ -16,6 +16,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from driftline.streams.codecs import BatchTooLarge, limited
+from driftline.streams.seams import Polled
 from driftline.streams.wire import MAX_DEAD_LETTER, Remains
 
 log = logging.getLogger(__name__)
@@ -99,23 +100,23 @@ class BoundedPoll(fetcher.FetchResult):  # type: ignore[misc]  # as above
     """Bytes of a record beyond which only its beginning is kept."""
 
     def getall(self, max_records: int | None = None) -> list[ConsumerRecord[Any, Any]]:
-        """Records of one poll."""
+        """What one poll takes."""
         if not self.check_assignment(self._topic_partition) or not self.has_more():
             return []
-        found: list[ConsumerRecord[Any, Any]] = []
-        left = POLL_BYTES
-        for record in self._partition_records:
+        records, found, left = self._partition_records, [], POLL_BYTES
+        start = records.next_fetch_offset
+        for record in records:
             size = record.serialized_key_size + record.serialized_value_size
             if record.headers:
                 size += sum(len(name) + len(value or b"") for name, value in record.headers)
             found.append(record if size <= self.largest else _cut(record))
             left -= size
             if left <= 0 or len(found) == max_records:
-                self._update_position()
-                return found
-        self._update_position()
-        self._partition_records = None
-        return found
+                break
+        else:
+            self._partition_records = None
+        self._assignment.state_value(self._topic_partition).consumed_to(records.next_fetch_offset)
+        return Polled(found, range(start, records.next_fetch_offset))
 
 
 def _cut(record: ConsumerRecord[Any, Any]) -> ConsumerRecord[Any, Any]:

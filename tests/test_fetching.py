@@ -75,11 +75,11 @@ class Partition:
             at += delta + 1
             self.ends.append(at)
 
-    def polls(self, start: int, most: int | None) -> list[list[Any]]:
+    def polls(self, start: int, most: int | None) -> list[Any]:
         """Everything from an offset on, poll by poll."""
         return asyncio.run(self._polls(start, most))
 
-    async def _polls(self, start: int, most: int | None) -> list[list[Any]]:
+    async def _polls(self, start: int, most: int | None) -> list[Any]:
         subscriptions = SubscriptionState()  # wants a running loop
         subscriptions.assign_from_user([TP])
         assignment = subscriptions.subscription.assignment
@@ -135,6 +135,17 @@ def test_a_checksum_that_was_wrong_once_only_costs_no_record() -> None:
         assert [each.value for each in records] == GOOD  # ends before the spoilt one, which is fetched again
         log.batches[1] = log.batches[1][:-1] + sound[-1:]
         assert log.read(3) == list(enumerate(GOOD, 3))
+
+
+def test_a_poll_tells_what_it_has_passed_over() -> None:
+    marker = resealed(batch([b"end"]), attributes=0x30)  # of a transaction: no record for a consumer
+    log = Partition([marker, batch(GOOD), marker, marker])
+    with bounded(LIMIT, RECORD_LIMIT):
+        polls = log.polls(0, 2)
+    assert [(poll.span, [record.offset for record in poll]) for poll in polls] == [
+        (range(3), [1, 2]),
+        (range(3, 6), [3]),
+    ]
 
 
 def test_a_poll_ends_after_so_many_bytes_and_the_next_one_goes_on() -> None:

@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -71,6 +72,16 @@ def scraped(config: Path) -> dict[tuple[str, ...], float]:
     return {(each.name, *sorted(each.labels.values())): each.value for each in samples}
 
 
+async def write_in_transactions(settings: Settings, *transactions: Sequence[bytes]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, transactional_id="hostile")
+    await producer.start()
+    for values in transactions:
+        async with producer.transaction():
+            for value in values:
+                await producer.send(settings.topics.predictions, value, partition=0, timestamp_ms=NOW_MS)
+    await producer.stop()
+
+
 async def nothing_left(config: Path, topics: Sequence[str], within_s: float) -> None:
     """Wait until the worker has no lag on these topics."""
     async with asyncio.timeout(within_s):
@@ -127,3 +138,20 @@ def test_a_worker_outlives_bombs_and_giants_and_counts_all_that_can_be_read(kafk
     refused = rf"{topics.predictions}\[0\]: offsets (\d+) to (\d+) are rejected"
     assert set(re.findall(refused, first_life)) == {("50", "50"), ("51", "51"), ("53", "102"), ("153", "153")}
     assert not re.findall(refused, second_life)  # the state lies behind them
+
+
+@pytest.mark.kafka
+def test_a_log_that_ends_with_a_transaction_is_read_to_its_end(kafka: str, tmp_path: Path) -> None:
+    settings, config = settings_for(kafka, "transactions", tmp_path, **PLAN)
+    asyncio.run(create_topics(settings, 1))
+    asyncio.run(publish(settings, [baseline()], []))
+    asyncio.run(write_in_transactions(settings, good(0), good(1)))
+    with Workers(config) as fleet:
+        fleet.start()
+        # Fifty records and a marker, twice. A worker that waits for a record where the last marker is never saves 102.
+        asyncio.run(states_saved(settings, {0: 102}, within_s=60))
+        asyncio.run(nothing_left(config, [settings.topics.predictions], within_s=60))
+        counted = scraped(config)
+        assert fleet.stop() == [0]
+    assert counted["driftline_records_total", "accepted"] == 100
+    assert "sought" not in config.with_suffix(".log").read_text("utf-8")
