@@ -20,6 +20,8 @@ from driftline.streams.baselines import BaselineFollower
 from driftline.streams.batching import batch_scheduler
 from driftline.streams.config import Settings
 from driftline.streams.connection import faust_broker, faust_credentials, opened
+from driftline.streams.dead_letters import Allowance
+from driftline.streams.fetching import bounded
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
 from driftline.streams.pump import QUEUE_BATCHES
@@ -125,6 +127,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             sizes["partials"],
             settings.worker.max_record_bytes,
             Metrics(version("driftline")),
+            Allowance(settings.worker.max_dead_letters_per_minute),
         )
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
@@ -178,4 +181,5 @@ def run_worker(settings: Settings) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for noisy in ("faust", "mode", "aiokafka"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    return asyncio.run(work(settings))
+    with bounded(settings.worker.max_batch_bytes, settings.worker.max_record_bytes):
+        return asyncio.run(work(settings))

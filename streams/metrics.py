@@ -33,6 +33,9 @@ class Metrics:
         self.rejected = counter("records_rejected", "Rejected records by reason; look at dead-letters.", "reason")
         self.lost = counter("lost_offsets", "Offsets that retention took before they were read: add workers.")
         self.dead_letters = counter("dead_letters", "Dead letters written.")
+        self.suppressed_dead_letters = counter(
+            "suppressed_dead_letters", "Dead letters not written: too many a minute."
+        )
         # Progress: lag that rises while the watermark stands means a stuck worker.
         self.lag = gauge("consumer_lag_records", "Records between position and end of the log.", "topic", "partition")
         self.watermark = gauge("watermark_timestamp_seconds", "Event time up to which windows are closed.", "partition")

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic
 
-from driftline.streams.seams import S, Sink, Stage, Store
+from driftline.streams.seams import Polled, S, Sink, Stage, Store
 from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
 
@@ -91,23 +91,25 @@ class Pump(Generic[S]):
             self._stage.released(self._held.pop(partition).state)
 
     async def take(self, partition: int, records: Sequence[Raw]) -> None:
-        """Take in the records that one poll of a partition brought, at least one, in log order."""
+        """Take in what one poll of a partition brought, in log order: at least one record, or ``Polled``."""
         self._taking = True
         try:
-            await self._take(partition, records)
+            await self._take(partition, Polled.of(records))
         finally:
             self._taking = False
             self._turns, self._taken_at = self._turns + 1, self._clock()
 
-    async def _take(self, partition: int, records: Sequence[Raw]) -> None:
+    async def _take(self, partition: int, polled: Polled) -> None:
         held = self._held.get(partition) or self._restore(partition)
         held.seen_at, held.told_idle, held.turn = self._clock(), False, self._turns
         async with self._exclusive(partition, held) as is_ours:
-            if not is_ours or not await self._is_contiguous(partition, held, records[0].offset):
+            if not is_ours or not await self._is_contiguous(partition, held, polled.span.start):
                 return
-            held.state, outputs = self._stage.step(held.state, records)
             held.has_begun = True
-            await self._emit(held, outputs)
+            if len(polled):
+                held.state, outputs = self._stage.step(held.state, polled)
+                await self._emit(held, outputs)
+            held.state.next_offset = max(held.state.next_offset, polled.span.stop)
         if self._clock() - held.saved_at >= self._interval_s:
             await self.checkpoint(partition)
 

@@ -23,6 +23,7 @@ from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
 from driftline.streams.metrics import MAX_SERIES, Metrics
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.wire import Remains
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAX_BYTES = 2_000
@@ -236,6 +237,8 @@ def test_a_revoked_partition_takes_its_series_along() -> None:
 REJECTED = {
     "tombstone": None,
     "too_large": prediction(id="x" * MAX_BYTES),
+    "batch_too_large": Remains("batch_too_large"),
+    "batch_corrupt": Remains("batch_corrupt"),
     "invalid_utf8": prediction(id="x").replace(b'"x"', b'"\xff"'),
     "invalid_json": b"{",
     "missing_field": b'{"model": "churn", "version": "v1"}',

@@ -16,6 +16,7 @@ from driftline.detectors.snapshot import OWN, cell_key
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Session, WorkerDied, Write
 from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS, Pump
 from driftline.streams.rehearsal import STAGES, Outcome, Rehearsal, Turn
+from driftline.streams.seams import Polled
 from driftline.streams.stages import ProfilingStage
 from driftline.streams.watchdog import UNREADY_AFTER_S, Watchdog
 from tests.logs import SENSITIVE, Shape, baselines, prediction_log, spread, watching
@@ -302,6 +303,27 @@ async def test_a_hole_in_the_log_is_believed_after_some_seeks(hole: range) -> No
     await bench.take(20)
     assert bench.next_offset == hole.stop + 20
     assert bench.lost == 0
+
+
+@in_a_loop
+async def test_a_poll_that_only_passed_a_hole_moves_the_state_on_and_is_saved() -> None:
+    bench = Bench(n=100)
+    await bench.take(100)
+    end = bench.next_offset
+    await bench.pump.take(0, Polled([], range(end, end + 1)))  # the end of a transaction, and of the log
+    assert bench.next_offset == end + 1
+    await bench.pump.checkpoint(0)
+    assert bench.broker.committed[P0] == end + 1
+
+
+@in_a_loop
+async def test_a_poll_that_began_above_the_state_is_dropped_though_it_only_passed_a_hole() -> None:
+    bench = Bench(n=100)
+    await bench.take(50)
+    await bench.pump.take(0, Polled([], range(100, 101)))  # 50 records lie in between, and were lost on the way
+    assert bench.next_offset == 50
+    await bench.drain()
+    assert bench.next_offset == bench.log.end
 
 
 @in_a_loop
