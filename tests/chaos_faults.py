@@ -1,75 +1,12 @@
-"""The faults: each disturbs running workers, then lets them finish."""
+"""The faults that disturb workers and brokers, then let the workers finish."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tests.fleet import Outcome, Workers, verdicts_complete
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from random import Random
-
-    from driftline.streams.config import Settings
-
-KAFKA = Path(__file__).parents[1] / "scripts" / "kafka"
-
-
-@dataclass
-class Stage:
-    """What a fault acts on."""
-
-    workers: Workers
-    settings: Settings
-    kafka_directory: Path
-    random: Random
-    wanted: Outcome
-
-    def kafka(self, *arguments: str) -> None:
-        """Run ``scripts/kafka`` on this suite's broker."""
-        subprocess.run([sys.executable, str(KAFKA), *arguments, "--dir", str(self.kafka_directory)], check=True)
-
-    async def replace_dead(self) -> int:
-        """Start a worker for each that has ended by itself, as an orchestrator would; how many."""
-        dead = [process for process in self.workers.running if process.poll() is not None]
-        for process in dead:
-            self.workers.running.remove(process)
-            self.workers.start()
-        return len(dead)
-
-    async def finish(self, within_s: float) -> int:
-        """Wait for all verdicts, replacing workers that end by themselves; how many."""
-        started, replaced = time.monotonic(), 0
-        while True:
-            try:
-                await verdicts_complete(self.settings, self.wanted, within_s=10)
-            except TimeoutError:
-                replaced += await self.replace_dead()
-                if time.monotonic() - started > within_s:
-                    raise
-            else:
-                return replaced
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One scenario."""
-
-    name: str
-    title: str
-    bar: str
-    run: Callable[[Stage], Awaitable[str]]
-    seeds: int = 1
-    within_s: float = 120.0
-    must_go_red: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
+from tests.chaos_stage import EQUAL, Fault, Stage
 
 
 async def calm(stage: Stage) -> str:
@@ -122,9 +59,9 @@ async def broker_crashes(stage: Stage, n: int = 4, away_s: float = 0.0) -> str:
     replaced = 0
     for _ in range(n):
         await asyncio.sleep(stage.random.uniform(3, 6))
-        stage.kafka("kill")
+        await stage.kafka("kill")
         await asyncio.sleep(away_s)
-        stage.kafka("start")
+        await stage.kafka("start")
         replaced += await stage.replace_dead()
     return f"{n} restarts, {replaced} workers replaced meanwhile"
 
@@ -191,22 +128,17 @@ async def few_terms(stage: Stage) -> str:
     return await terms(stage, 4)
 
 
-EQUAL = "equal"
-FAULTS: dict[str, Fault] = {
-    fault.name: fault
-    for fault in (
-        Fault("calm", "no fault", EQUAL, calm),
-        Fault("kill", "kill -9 of a random worker every 3-8 s, 4 workers, 30 kills", EQUAL, kills, seeds=3),
-        Fault("kill-quick", "kill -9 of a random worker every 3-8 s, 4 workers, 6 kills", EQUAL, few_kills),
-        Fault("pause", "SIGSTOP for 1.5 x session timeout, 10 times", EQUAL, pauses),
-        Fault("pause-quick", "SIGSTOP for 1.5 x session timeout, twice", EQUAL, few_pauses),
-        Fault("broker", "broker kill -9 and restart, 4 times", EQUAL, broker_crashes),
-        Fault("broker-quick", "broker kill -9 and restart, once", EQUAL, broker_crash),
-        Fault("broker-away", "broker away for 2 minutes", EQUAL, broker_away),
-        Fault("storm", "add or remove a worker every 1.5-4 s for 60 s", EQUAL, storm),
-        Fault("scale", "1 -> 4 -> 1 workers", EQUAL, scaling),
-        Fault("term", "SIGTERM 20 times", f"{EQUAL}, exit 0 within 25 s", terms),
-        Fault("term-quick", "SIGTERM 4 times", f"{EQUAL}, exit 0 within 25 s", few_terms),
-    )
-}
-QUICK = ("calm", "kill-quick", "pause-quick", "broker-quick", "term-quick")
+FAULTS = (
+    Fault("calm", "no fault", EQUAL, calm),
+    Fault("kill", "kill -9 of a random worker every 3-8 s, 4 workers, 30 kills", EQUAL, kills, seeds=3),
+    Fault("kill-quick", "kill -9 of a random worker every 3-8 s, 4 workers, 6 kills", EQUAL, few_kills),
+    Fault("pause", "SIGSTOP for 1.5 x session timeout, 10 times", EQUAL, pauses),
+    Fault("pause-quick", "SIGSTOP for 1.5 x session timeout, twice", EQUAL, few_pauses),
+    Fault("broker", "broker kill -9 and restart, 4 times", EQUAL, broker_crashes),
+    Fault("broker-quick", "broker kill -9 and restart, once", EQUAL, broker_crash),
+    Fault("broker-away", "broker away for 2 minutes", EQUAL, broker_away),
+    Fault("storm", "add or remove a worker every 1.5-4 s for 60 s", EQUAL, storm),
+    Fault("scale", "1 -> 4 -> 1 workers", EQUAL, scaling),
+    Fault("term", "SIGTERM 20 times", f"{EQUAL}, exit 0 within 25 s", terms),
+    Fault("term-quick", "SIGTERM 4 times", f"{EQUAL}, exit 0 within 25 s", few_terms),
+)
