@@ -1,8 +1,8 @@
 """The chaos suite: a log on a real Kafka, faults, and a hash that must not change.
 
-Run it with ``make chaos`` (all faults) or ``python -m tests.chaos --quick`` (about 3 minutes). Every scenario reads the
-same log under a group of its own; its outcome - all final verdicts, the ids of all final alerts, all detector states -
-must equal that of an undisturbed run, computed in this process.
+Run it with ``make chaos`` (all faults) or ``make chaos-quick`` (about 3 minutes). Every scenario reads the same log under
+a group of its own; its outcome - all final verdicts, the ids of all final alerts, all detector states - must equal that
+of an undisturbed run, computed in this process. Two lanes work at the same time, each on brokers of its own.
 """
 
 from __future__ import annotations
@@ -11,141 +11,177 @@ import argparse
 import asyncio
 import platform
 import random
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.chaos_faults import FAULTS, QUICK, Fault, Stage
-from tests.chaos_log import Fleet, build_fleet
-from tests.fleet import Outcome, Workers, expected, outcome_on, publish, settings_for, states_saved
+from aiokafka.errors import KafkaError
 
-ROOT = Path(__file__).parents[1]
+from tests import chaos_faults, chaos_measures
+from tests.chaos_stage import SMALL, Fault, Log, Size, Stage, run_kafka
+from tests.fleet import Workers, outcome_on, settings_for, states_saved
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from driftline.streams.config import Settings
+
 START, END = "<!-- chaos -->", "<!-- end of chaos -->"
+FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*chaos_faults.FAULTS, *chaos_measures.FAULTS)}
+QUICK = ("calm-quick", "kill-quick", "pause-quick", "broker-quick", "term-quick")
 
 
-@dataclass
-class Row:
+class Run(NamedTuple):
+    """A fault to be shown once."""
+
+    fault: Fault
+    seed: int
+
+
+class Row(NamedTuple):
     """One line of the table."""
 
-    fault: str
-    bar: str
-    seed: int
+    run: Run
     held: bool
     found: str
     seconds: float
 
 
 @dataclass
-class Suite:
-    """What all scenarios share."""
+class Brokers:
+    """One cluster, and the logs that stand on it by what made them."""
 
     directory: Path
     bootstrap: str
-    fleet: Fleet
-    wanted: Outcome
-    rows: list[Row] = field(default_factory=list)
+    size: Size
+    logs: dict[Any, tuple[Settings, Log]] = field(default_factory=dict)
 
-    async def run(self, fault: Fault, seed: int) -> None:
-        """Run one scenario and note what came of it."""
-        name = f"{fault.name}-{seed}"
-        print(f"{name}: {fault.title} ...", file=sys.stderr, flush=True)
-        started = time.monotonic()
-        settings, config = settings_for(self.bootstrap, name, self.directory, **self.fleet.plan)
-        settings, config = self.fleet.shared_input(settings, config)
-        await self.fleet.create_topics(settings)
-        with Workers(config, fault.environment) as workers:
-            stage = Stage(workers, settings, self.directory / "kafka", random.Random(seed), self.wanted)
-            try:
-                notes = await fault.run(stage)
-                replaced = await stage.finish(fault.within_s)
-                notes += f"; {replaced} workers replaced after they ended by themselves" * bool(replaced)
-                await states_saved(settings, self.fleet.log_ends(), within_s=60)
-                codes = workers.stop()
-                found = await outcome_on(settings)
-                problems = differences(self.wanted, found) + [f"exit codes {codes}"] * any(codes)
-            except (TimeoutError, subprocess.TimeoutExpired) as error:
-                notes, problems = "", [str(error)]
-        held = bool(problems) == fault.must_go_red
-        found_text = "; ".join([notes, *problems[:3]] if problems else [notes, "equal"]).strip("; ")
-        self.rows.append(Row(fault.title, fault.bar, seed, held, found_text, time.monotonic() - started))
-        print(f"  {'held' if held else 'BROKEN'}: {found_text} ({self.rows[-1].seconds:.0f} s)", file=sys.stderr)
+    async def log_of(self, fault: Fault) -> tuple[Settings, Log]:
+        """The log that a fault works on, and under which settings it was published; made at the first call."""
+        if fault.log not in self.logs:
+            settings, _ = settings_for(self.bootstrap, fault.log.__name__, self.directory)
+            self.logs[fault.log] = settings, await fault.log(settings, self.size)
+        return self.logs[fault.log]
 
 
-def differences(wanted: Outcome, found: Outcome) -> list[str]:
-    """What is not equal, in words."""
-    problems = []
-    for what in ("verdicts", "states"):
-        mine, theirs = getattr(wanted, what), getattr(found, what)
-        if mine != theirs:
-            missing, extra = len(mine.keys() - theirs.keys()), len(theirs.keys() - mine.keys())
-            differ = sum(mine[key] != theirs[key] for key in mine.keys() & theirs.keys())
-            problems.append(f"{what}: {missing} missing, {extra} too many, {differ} different of {len(mine)}")
-    if wanted.alerts != found.alerts:
-        missing, extra = len(wanted.alerts - found.alerts), len(found.alerts - wanted.alerts)
-        problems.append(f"alerts: {missing} missing, {extra} too many of {len(wanted.alerts)}")
-    return problems
+@asynccontextmanager
+async def brokers(directory: Path, number: int, size: Size) -> AsyncIterator[Brokers]:
+    """A cluster that runs as long as the block."""
+    directory.mkdir(parents=True, exist_ok=True)
+    home = directory / "kafka"
+    bootstrap = await asyncio.to_thread(run_kafka, home, "up", "--port", "0", "--brokers", str(number))
+    try:
+        yield Brokers(directory, bootstrap, size)
+    finally:
+        await asyncio.to_thread(run_kafka, home, "down")
+
+
+async def show(run: Run, on: Brokers) -> Row:
+    """Run one scenario and note what came of it."""
+    fault, name = run.fault, f"{run.fault.name}-{run.seed}"
+    source, log = await on.log_of(fault)
+    print(f"{name}: {fault.title} ...", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    settings, config = settings_for(on.bootstrap, name, on.directory, **log.fleet.plan)
+    settings = log.fleet.reading(source, settings, config)
+    await log.fleet.create_topics(settings)
+    with Workers(config, fault.environment, fault.tampered) as workers:
+        stage = Stage(workers, settings, on.directory / "kafka", random.Random(run.seed), *log)
+        try:
+            notes, problems = await _outcome(stage, fault)
+        except (AssertionError, KafkaError, OSError, subprocess.SubprocessError) as error:
+            await stage.kafka("start")  # whatever the scenario left behind
+            notes, problems = "", [str(error), *await _compared(stage, fault)]
+    shown = not problems if fault.must_show is None else any(re.search(fault.must_show, each) for each in problems)
+    found = "; ".join(filter(None, [notes, *(problems or ["equal"])]))
+    row = Row(run, shown, found, time.monotonic() - started)
+    print(f"  {name} {'held' if shown else 'BROKEN'}: {found} ({row.seconds:.0f} s)", file=sys.stderr, flush=True)
+    return row
+
+
+async def _outcome(stage: Stage, fault: Fault) -> tuple[str, list[str]]:
+    """Disturb, let the workers finish, compare: what was done, and what is wrong."""
+    notes = await fault.run(stage)
+    await stage.finish(fault.within_s)
+    await states_saved(stage.settings, stage.fleet.log_ends(), within_s=60)
+    codes = await asyncio.to_thread(stage.workers.stop)
+    if stage.ended:
+        notes += f"; {len(stage.ended)} workers ended by themselves ({sorted(set(stage.ended))}) and were replaced"
+    return notes, await _compared(stage, fault) + [f"exit codes {codes}"] * any(codes)
+
+
+async def _compared(stage: Stage, fault: Fault) -> list[str]:
+    """What is wrong with what stands on the topics."""
+    return await fault.check(stage, await outcome_on(stage.settings))
+
+
+async def lane(runs: list[Run], directory: Path, size: Size) -> list[Row]:
+    """Show one fault after the other, as long as there are some."""
+    rows = []
+    async with brokers(directory, 1, size) as usual:
+        while runs:
+            run = runs.pop(0)
+            if run.fault.brokers == 1:
+                rows.append(await show(run, usual))
+            else:
+                async with brokers(directory / run.fault.name, run.fault.brokers, size) as own:
+                    rows.append(await show(run, own))
+    return rows
 
 
 def table(rows: list[Row], header: str) -> str:
     """The results as Markdown."""
     lines = [header, "", "| fault | seed | bar | held | found | s |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {row.fault} | {row.seed} | {row.bar} | {'yes' if row.held else '**no**'} | {row.found} | {row.seconds:.0f} |"
-        for row in rows
+        f"| {fault.title} | {seed} | {fault.bar} | {'yes' if held else '**no**'} | {found} | {seconds:.0f} |"
+        for (fault, seed), held, found, seconds in rows
     ]
     return "\n".join(lines) + "\n"
 
 
+def chosen(arguments: argparse.Namespace) -> list[Run]:
+    """What to show, in the table's order."""
+    quick = arguments.quick and not arguments.only
+    names = arguments.only or (QUICK if quick else [name for name in FAULTS if not name.endswith("-quick")])
+    return [
+        Run(fault, seed)
+        for name, fault in FAULTS.items()
+        if name in names
+        for seed in range(min(fault.seeds, arguments.seeds))
+    ]
+
+
 async def main_async(arguments: argparse.Namespace) -> int:
     """Run the chosen faults; the number of those that did not hold."""
+    runs, size = chosen(arguments), Size(arguments.records, arguments.models, arguments.partitions)
     with ExitStack() as stack:
         directory = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-chaos-")))
-        kafka = [sys.executable, str(ROOT / "scripts" / "kafka")]
-        run = ["--dir", str(directory / "kafka")]
-        up = subprocess.run([*kafka, "up", *run, "--port", "0"], check=True, stdout=subprocess.PIPE, text=True)
-        try:
-            suite = await _prepared(arguments, directory, up.stdout.strip())
-            for fault in FAULTS.values():
-                if not arguments.only and arguments.quick and fault.name not in QUICK:
-                    continue
-                if arguments.only and fault.name not in arguments.only:
-                    continue
-                for seed in range(min(fault.seeds, 1 if arguments.quick else arguments.seeds)):
-                    await suite.run(fault, seed)
-        finally:
-            subprocess.run([*kafka, "down", *run], check=True)
+        waiting, lanes = list(runs), range(min(arguments.lanes, len(runs)))
+        async with asyncio.TaskGroup() as group:
+            working = [group.create_task(lane(waiting, directory / f"lane-{each}", size)) for each in lanes]
+    rows = sorted((row for each in working for row in each.result()), key=lambda row: runs.index(row.run))
     header = (
-        f"{arguments.records:,} records, {arguments.models} models, {arguments.partitions} partitions; seeds as told; "
+        f"{size.records:,} records, {size.models} models, {size.partitions} partitions; seeds as told; "
         f"Apache Kafka 4.3.0, Python {platform.python_version()}, faust-streaming {version('faust-streaming')}, "
         f"aiokafka {version('aiokafka')}, river {version('river')}, {platform.machine()}, 2 cores."
     )
-    text = table(suite.rows, header)
+    text = table(rows, header)
     print(text)
     if arguments.out:
         page = arguments.out.read_text(encoding="utf-8")
         head, rest = page.split(START, 1)
         arguments.out.write_text(f"{head}{START}\n{text}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
-    broken = sum(not row.held for row in suite.rows)
-    print(f"{len(suite.rows) - broken} passed, {broken} failed")
+    broken = sum(not row.held for row in rows)
+    print(f"{len(rows) - broken} passed, {broken} failed")
     return broken
-
-
-async def _prepared(arguments: argparse.Namespace, directory: Path, bootstrap: str) -> Suite:
-    """Log made, published, and its undisturbed outcome computed."""
-    print(f"making {arguments.records:,} records ...", file=sys.stderr, flush=True)
-    fleet = build_fleet(arguments.records, arguments.models, arguments.partitions)
-    settings, _ = settings_for(bootstrap, "chaos", directory, **fleet.plan)
-    await fleet.create_topics(settings)
-    await publish(settings, fleet.baselines, fleet.log(settings.topics.predictions))
-    print("undisturbed run ...", file=sys.stderr, flush=True)
-    wanted = expected(fleet.watch, fleet.log(settings.topics.predictions))
-    print(f"wanted: {wanted.digest()[:16]}, {len(wanted.verdicts)} verdicts", file=sys.stderr, flush=True)
-    return Suite(directory, bootstrap, fleet, wanted)
 
 
 def main() -> None:
@@ -154,14 +190,16 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=64)
     parser.add_argument("--partitions", type=int, default=32)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of a fault, at most")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds of a fault, at most")
+    parser.add_argument("--lanes", type=int, default=2, help="how many faults are shown at the same time")
     parser.add_argument("--quick", action="store_true", help="a few faults on a smaller log")
-    parser.add_argument("--only", action="append", metavar="NAME", help="|".join(FAULTS))
+    parser.add_argument("--only", action="append", metavar="NAME", choices=FAULTS, help="|".join(FAULTS))
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and leave the workers' logs")
     parser.add_argument("--out", type=Path, help="page whose table to replace")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.records, arguments.models, arguments.partitions = 200_000, 16, 8
+        arguments.records, arguments.models, arguments.partitions = SMALL
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that brokers and workers are ended first
     sys.exit(min(1, asyncio.run(main_async(arguments))))
 
 

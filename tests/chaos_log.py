@@ -53,14 +53,14 @@ class Fleet:
         """Make a run's topics."""
         await create_topics(settings, self.partitions)
 
-    def shared_input(self, settings: Settings, config: Path) -> tuple[Settings, Path]:
-        """Let a run read the log and the baselines that were published once."""
-        topics = msgspec.structs.replace(settings.topics, predictions="chaos-predictions", baselines="chaos-baselines")
+    def reading(self, source: Settings, settings: Settings, config: Path) -> Settings:
+        """Let a run read the log and the baselines that were published once, in its settings and in their file."""
         text = config.read_text(encoding="utf-8")
-        for name in ("predictions", "baselines"):
-            text = text.replace(f'"{settings.worker.app_id}-{name}"', f'"chaos-{name}"')
+        shared = {name: getattr(source.topics, name) for name in ("predictions", "baselines")}
+        for name, topic in shared.items():
+            text = text.replace(f'"{settings.worker.app_id}-{name}"', f'"{topic}"')
         config.write_text(text, encoding="utf-8")
-        return msgspec.structs.replace(settings, topics=topics), config
+        return msgspec.structs.replace(settings, topics=msgspec.structs.replace(settings.topics, **shared))
 
 
 def build_fleet(n_records: int, n_models: int, partitions: int) -> Fleet:

@@ -136,7 +136,8 @@ def test_workers_make_of_a_log_what_an_undisturbed_run_makes_of_it(
         asyncio.run(states_saved(settings, {place: len(records) for place, records in enumerate(log)}, within_s=30))
         codes = fleet.stop()
         found = asyncio.run(outcome_on(settings))
-    assert codes == [0] * workers, config.with_suffix(".log").read_text(encoding="utf-8")
+    assert codes == [0] * workers, "".join(log.read_text(encoding="utf-8") for log in fleet.logs.values())
+    assert not found.contradictions
     assert found.verdicts == wanted.verdicts
     assert found.alerts == wanted.alerts
     assert found.states == wanted.states
