@@ -96,6 +96,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Level of the Benjamini-Hochberg list of moved signals.
     max_models, max_signals
         Model versions that one worker watches; signals of one baseline.
+    max_levels
+        Levels of a categorical signal in a baseline, and bins of a numeric one.
     max_provisional_windows
         How many windows idle partitions may hold back from being final.
     default_model
@@ -113,6 +115,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     list_false_discovery: float = 0.05
     max_models: int = 1_000
     max_signals: int = 2_000
+    max_levels: int = 1_000
     max_provisional_windows: int = 60
     default_model: str | None = None
     policy: AlertPolicy = AlertPolicy()
@@ -231,6 +234,7 @@ _LEAST = MappingProxyType(
         "events_per_window": 0,
         "max_models": 1,
         "max_signals": 1,
+        "max_levels": 1,
         "max_provisional_windows": 1,
     }
 )

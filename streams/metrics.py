@@ -1,5 +1,6 @@
 """Every metric of a worker, one a line: name, kind, unit, and what to do when it rises."""
 
+from collections import Counter as Counts
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -66,21 +67,21 @@ class Metrics:
         for result in ("accepted", "late", "rejected", "replay_skipped"):
             self.records.labels(result)
         self._series: dict[tuple[str, str], set[tuple[Gauge, tuple[str, ...]]]] = {}
-        self._n_series = 0
+        self._n_series = Counts[Gauge]()
 
     def exposition(self) -> bytes:
         """The registry in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def set_drift(self, gauge: Gauge, labels: tuple[str, str, str, str], value: float) -> None:
-        """Set a series of a model version, within the cap on series."""
+        """Set a series of a model version, within the cap on series of its gauge: scores must not keep open alerts out."""
         own = self._series.setdefault(labels[:2], set())
         if (gauge, labels) not in own:
-            if self._n_series >= MAX_SERIES:
+            if self._n_series[gauge] >= MAX_SERIES:
                 self.series_dropped.inc()
                 return
             own.add((gauge, labels))
-            self._n_series += 1
+            self._n_series[gauge] += 1
         gauge.labels(*labels).set(value)
 
     def forget(self, models: Iterable[tuple[str, str]]) -> None:
@@ -88,4 +89,4 @@ class Metrics:
         for key in models:
             for gauge, labels in self._series.pop(key, ()):
                 gauge.remove(*labels)
-                self._n_series -= 1
+                self._n_series[gauge] -= 1
