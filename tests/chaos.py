@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests import chaos_faults
+from tests import chaos_clocks, chaos_faults, chaos_input, chaos_size
 from tests.chaos_stage import SMALL, Fault, Log, Size, Stage, kafka
 from tests.fleet import Workers, outcome_on, settings_for, states_saved
 
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from driftline.streams.config import Settings
 
 START, END = "<!-- chaos -->", "<!-- end of chaos -->"
-FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*chaos_faults.FAULTS,)}
+FAULTS: dict[str, Fault] = {
+    fault.name: fault for fault in (*chaos_faults.FAULTS, *chaos_input.FAULTS, *chaos_clocks.FAULTS, *chaos_size.FAULTS)
+}
 QUICK = ("calm", "kill-quick", "pause-quick", "broker-quick", "term-quick")
 
 

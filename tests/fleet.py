@@ -90,7 +90,13 @@ async def publish(settings: Settings, baselines: Iterable[Baseline], log: Sequen
             key = wire.model_key(baseline.model, baseline.version)
             await producer.send_and_wait(settings.topics.baselines, baseline.to_json(), key=key)
         sent = [
-            await producer.send(each.topic, each.value, partition=each.partition, timestamp_ms=each.timestamp)
+            await producer.send(
+                each.topic,
+                each.value,
+                key=b"tombstone" if each.value is None else None,  # the producer refuses what has neither
+                partition=each.partition,
+                timestamp_ms=each.timestamp,
+            )
             for records in log
             for each in records
         ]
@@ -100,9 +106,9 @@ async def publish(settings: Settings, baselines: Iterable[Baseline], log: Sequen
         await producer.stop()
 
 
-def expected(watch: Watch, log: Sequence[Sequence[Record]]) -> Outcome:
+def expected(watch: Watch, log: Sequence[Sequence[Record]], max_record_bytes: int = 2**20) -> Outcome:
     """The outcome of an undisturbed run over a log that is given per partition."""
-    shared = Shared(watch, len(log), 1, 2**20, Metrics("test"))
+    shared = Shared(watch, len(log), 1, max_record_bytes, Metrics("test"))
     outcome, partials = Outcome(), []
     stage = ProfilingStage(shared)
     for partition, records in enumerate(log):
@@ -138,6 +144,12 @@ async def outcome_on(settings: Settings) -> Outcome:
 
 
 async def _read(settings: Settings, topic: str) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Key and value of every record of a topic."""
+    async for record in records_on(settings, topic):
+        yield record.key, record.value
+
+
+async def records_on(settings: Settings, topic: str) -> AsyncIterator[Any]:
     """Every record of a topic, partition by partition, to the end that it has now."""
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, isolation_level="read_uncommitted")
     await consumer.start()
@@ -149,7 +161,7 @@ async def _read(settings: Settings, topic: str) -> AsyncIterator[tuple[bytes, by
         while any([await consumer.position(each) < end for each, end in ends.items()]):
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 for record in records:
-                    yield record.key, record.value
+                    yield record
     finally:
         await consumer.stop()
 
