@@ -7,7 +7,7 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --
 PROGRAMS = $(shell grep -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench chaos clean
+.PHONY: help venv demo test lint types lock bench chaos soak clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8
@@ -43,6 +43,9 @@ lock:  ## Pin what pyproject.toml asks for anew, with hashes (needs uv)
 
 bench: $(READY)  ## Measure speed
 	$(BIN)/python benchmarks/run.py
+
+soak: $(READY)  ## Half an hour at half of the maximum rate on a real Kafka: nothing may grow
+	$(BIN)/python -m tests.soak
 
 chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result
 	$(BIN)/python -m tests.chaos --out docs/recovery.md

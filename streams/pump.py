@@ -35,7 +35,8 @@ class _Held(Generic[S]):
     unacknowledged: list[Awaitable[object]] = field(default_factory=list)
     holes: list[int] = field(default_factory=list)
     told_idle: bool = False
-    nudged_at: float = 0.0
+    waits_since: float = 0.0
+    """When it was last nudged, or had no lag."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -174,11 +175,14 @@ class Pump(Generic[S]):
         Faust empties its queues when a rebalance is over; what lay in them would never come again otherwise.
         """
         held, now = self._held.get(partition), self._clock()
-        if held is None or self._taking or held.state.next_offset >= end:
+        if held is None or self._taking:
             return False
-        if now - max(held.seen_at, held.nudged_at) < NUDGE_AFTER_S:
+        if held.state.next_offset >= end:
+            held.waits_since = now  # after a silence, too, what comes has its time
             return False
-        held.nudged_at = now
+        if now - max(held.seen_at, held.waits_since) < NUDGE_AFTER_S:
+            return False
+        held.waits_since = now
         async with self._exclusive(partition, held) as is_ours:
             if is_ours:
                 await self._pass_lost(partition, held)  # all that was left of the log may be gone

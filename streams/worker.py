@@ -127,6 +127,7 @@ class Worker:
         self._watchdog.guard()
         while not await self._is_stuck():
             await asyncio.sleep(TICK_S)
+            self.shared.metrics.tasks.set(len(asyncio.all_tasks()))
             if self.is_consuming:
                 self._watchdog.observe(
                     {

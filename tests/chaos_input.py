@@ -16,7 +16,7 @@ import orjson
 from tests.chaos_log import LATENESS_MS, N_WINDOWS, START_MS, WINDOW_MS, Fleet, build_fleet
 from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage, equal
 from tests.fleet import Workers, expected, publish, records_on, settings_for, states_saved, verdicts_complete
-from tests.onlooker import Onlooker, Usage, by_label, total
+from tests.onlooker import Onlooker, Usage, by_label, read
 from tests.test_wire import GOOD, POSITIONAL, REJECTED, YEAR_MS, with_
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ END_MS = START_MS + (N_WINDOWS + 2) * WINDOW_MS
 MAX_RECORD_BYTES = 400_000
 MAX_AHEAD_MS = 60_000
 LARGE_BYTES = 10_000
-N_LARGE = 40
-"""Of each kind of large bad record, so that the log stays a log of predictions."""
+FEW = 25_000
+"""Of each kind of large record there is one in so many, so that the log stays a log of predictions."""
 AS_FAST = 0.8
 
 
@@ -104,6 +104,7 @@ def poisoned(origin: Fleet) -> Disturbed:
     """Ten records for every nine of the original: the tenth is bad."""
     rng, reasons, kinds = np.random.default_rng(11), Counter[str](), cycle(_bad_values())
     large: Counter[int] = Counter()
+    n_large = 1 + sum(origin.log_ends().values()) // FEW
     values: list[list[Value]] = []
     for records in origin.values:
         mixed: list[Value] = []
@@ -113,7 +114,7 @@ def poisoned(origin: Fleet) -> Disturbed:
                 make, reason = next(kinds)
                 bad = make(at_ms)
                 large[id(make)] += len(bad or b"") > LARGE_BYTES
-                if large[id(make)] <= N_LARGE:
+                if large[id(make)] <= n_large:
                     mixed.append((at_ms, bad))
                     reasons[reason] += 1
                     break
@@ -124,12 +125,13 @@ def poisoned(origin: Fleet) -> Disturbed:
 def with_odd_values(origin: Fleet) -> Fleet:
     """One record in a hundred has something else in the place of a number, and is usable."""
     rng, odd, n_long = np.random.default_rng(12), cycle(ODD), 0
+    n_large = 1 + sum(origin.log_ends().values()) // FEW
     values = [list(records) for records in origin.values]
     for records in values:
         for place in rng.integers(len(records) - 1, size=len(records) // 100).tolist():
             literal, (at_ms, value) = next(odd), records[place]
             n_long += len(literal) > LARGE_BYTES
-            if value is not None and (len(literal) < LARGE_BYTES or n_long <= N_LARGE):
+            if value is not None and (len(literal) < LARGE_BYTES or n_long <= n_large):
                 records[place] = at_ms, re.sub(rb'"x0":[^,]+', b'"x0":' + literal, value, count=1)
     return replace(origin, values=values)
 
@@ -150,9 +152,9 @@ async def _cost(worker: Onlooker, n_records: int, within_s: float) -> tuple[floa
     async with asyncio.timeout(within_s):
         await worker.ready(within_s)
         while not seen or seen[-1][1] < n_records:
-            read = total(await worker.metrics(), "records_in_total")
-            if read:
-                seen.append((worker.usage(), read))
+            n = read(await worker.metrics())
+            if n:
+                seen.append((worker.usage(), n))
             await asyncio.sleep(0.5)
     (first, start), (last, stop) = seen[0], seen[-1]
     return 1e6 * (last.cpu_s - first.cpu_s) / (stop - start), 1e6 * (last.at_s - first.at_s) / (stop - start)

@@ -58,7 +58,7 @@ class Onlooker:
     async def metrics(self) -> Counter[Series]:
         """Every sample of /metrics."""
         status, text = await self.get("/metrics")
-        assert status == 200, f"/metrics answers {status}"
+        assert status == 200, f"/metrics answers {status}; {self.log.read_text(encoding='utf-8')[-300:]}"
         return Counter(
             {
                 Series(name, frozenset(_LABEL.findall(labels or ""))): float(value)
@@ -107,3 +107,9 @@ def by_label(samples: Counter[Series], name: str, label: str) -> Counter[str]:
 def total(samples: Counter[Series], name: str) -> int:
     """All samples of a name, added up."""
     return int(sum(value for series, value in samples.items() if series.name == f"driftline_{name}"))
+
+
+def read(samples: Counter[Series]) -> int:
+    """Records that were taken in, each counted once."""
+    found = by_label(samples, "records_total", "result")
+    return found.total() - found["replay_skipped"]

@@ -298,6 +298,18 @@ async def test_a_partition_with_lag_that_brings_nothing_is_read_again_from_its_s
     assert not await bench.pump.nudge(0, end)
 
 
+@in_a_loop
+async def test_what_comes_after_a_silence_has_as_much_time_as_what_comes_in_a_stream() -> None:
+    bench = Bench()
+    await bench.take(60)
+    bench.now_s = 10 * NUDGE_AFTER_S
+    assert not await bench.pump.nudge(0, bench.next_offset)
+    bench.poll(100)  # on their way through a queue
+    assert not await bench.pump.nudge(0, bench.next_offset + 100)
+    bench.now_s += NUDGE_AFTER_S
+    assert await bench.pump.nudge(0, bench.next_offset + 100)
+
+
 # Retention.
 
 
