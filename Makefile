@@ -1,16 +1,17 @@
 # `make` lists the targets. Python 3.11 or newer: make PYTHON=python3.12 ...
 PYTHON ?= python3
 UV ?= uv
+SEEDS ?= 1
 BIN := .venv/bin
 READY := .venv/.ready
 COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 PROGRAMS = $(shell grep -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench chaos soak clean
+.PHONY: help venv demo test lint types lock bench chaos chaos-quick soak clean
 
 help:  ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
 
 venv: $(READY)  ## Make the environment .venv; again only when the lock or pyproject.toml changed
 
@@ -47,8 +48,11 @@ bench: $(READY)  ## Measure speed
 soak: $(READY)  ## Half an hour at half of the maximum rate on a real Kafka: nothing may grow
 	$(BIN)/python -m tests.soak
 
-chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result
-	$(BIN)/python -m tests.chaos --out docs/recovery.md
+chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result; SEEDS=3 for more
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --out docs/recovery.md
+
+chaos-quick: $(READY)  ## A few of these crashes, in three minutes
+	$(BIN)/python -m tests.chaos --quick
 
 clean:  ## Remove the environment, caches and build products
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

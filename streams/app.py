@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
 import faust
 import msgspec
@@ -18,17 +17,18 @@ from driftline.detectors.watch import Watch
 from driftline.streams.baselines import BaselineFollower
 from driftline.streams.batching import batch_scheduler
 from driftline.streams.config import Settings
-from driftline.streams.connection import faust_broker, faust_credentials, opened
+from driftline.streams.connection import KafkaUnreachable, faust_broker, faust_credentials, opened
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
 from driftline.streams.stages import Shared
-from driftline.streams.watchdog import EXIT_STUCK
+from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
 from driftline.streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 15.0
+"""For the last snapshots. What follows takes some seconds more: altogether it must stay below a supervisor's patience."""
 
 
 class KafkaSink:
@@ -113,38 +113,46 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         yield Worker(settings, make_app(settings, datadir), shared, KafkaSink(producer, names | changelogs)), follower
 
 
-async def work(settings: Settings) -> int:
-    """Run a worker until it is told to stop by SIGTERM or SIGINT, or fails; return the exit code."""
+async def work(settings: Settings) -> None:
+    """Run a worker until it is told to stop by SIGTERM or SIGINT, or fails."""
     async with _wired(settings) as (worker, follower):
         knobs = settings.worker
         async with serving(worker.shared.metrics, worker.unready, knobs.metrics_host, knobs.metrics_port) as port:
             log.info("metrics on http://%s:%d/metrics", knobs.metrics_host, port)
-            return await _run(worker, follower)
+            await _run(worker, follower)
 
 
-async def _run(worker: Worker, follower: BaselineFollower) -> int:
+async def _run(worker: Worker, follower: BaselineFollower) -> None:
     """Start, wait for the first thing that ends, stop in order."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    ticking = asyncio.create_task(worker.tick())
-    tasks: list[asyncio.Task[Any]] = [ticking]
-    tasks += [asyncio.create_task(each) for each in (follower.follow(), worker.start(), stop.wait())]
+    endless = (worker.tick(), follower.follow(), worker.start(), stop.wait())
+    ticking, *others = tasks = [asyncio.create_task(each) for each in endless]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    failed = [error for task in done if (error := task.exception()) is not None]
-    is_stuck = ticking in done
     ticking.cancel()
-    if not failed and not is_stuck:
+    failed = [error for task in done if (error := task.exception()) is not None]
+    try:
+        if failed:
+            await worker.abandon()
+            raise failed[0]
+        await _leave(worker)
+    finally:
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _leave(worker: Worker) -> None:
+    """Save everything and leave the group. What is not acknowledged in time is the next worker's to do again."""
+    try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await worker.stop()
-    else:
-        await worker.abandon()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    if failed:
-        raise failed[0]
-    return EXIT_STUCK if is_stuck else 0
+    except TimeoutError as error:
+        raise KafkaUnreachable(
+            f"told to stop, but Kafka took no snapshot within {STOP_TIMEOUT_S:g} s: "
+            "the next worker goes on from the one before, and nothing is lost"
+        ) from error
 
 
 def run_worker(settings: Settings) -> int:
@@ -153,9 +161,18 @@ def run_worker(settings: Settings) -> int:
     Raises
     ------
     OperatorError
-        Where the configuration or the surroundings are wrong.
+        Where the configuration or the surroundings are wrong; KafkaUnreachable where the last snapshot was not taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for noisy in ("faust", "mode", "aiokafka"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    return asyncio.run(work(settings))
+    # Closed after a clean stop only: it would wait for ever for aiokafka's tasks, which don't heed their cancellation
+    # while brokers are away. They end with the process.
+    runner = asyncio.Runner()
+    try:
+        runner.run(work(settings))
+    except Stuck as stuck:
+        log.critical("%s", stuck)
+        return EXIT_STUCK
+    runner.close()
+    return 0

@@ -59,7 +59,8 @@ Exit codes:
   0    done
   1    unexpected: a fault of driftline's own, with a traceback
   2    the call, the configuration or a file is wrong; the message names the remedy
-  3    no Kafka at the address within 10 seconds, or it lets nobody in
+  3    no Kafka at the address within 10 seconds, or it lets nobody in; or none that
+       took the last snapshot of a worker that was told to stop
   70   a worker stood still and ended itself, to be started again
   130  interrupted
 """

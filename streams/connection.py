@@ -15,7 +15,12 @@ from driftline.streams.config import Kafka
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 3.0
+"""For a client to close after a failure: an idempotent producer waits for ever for brokers that are away."""
+
 FAREWELL_S = 0.2
 """For TLS to close a connection that came to nothing: aiokafka does not wait for it, and the loop may end at once."""
 
@@ -99,6 +104,9 @@ def address(kafka: Kafka | str) -> Kafka:
 async def opened(make: Callable[..., Any], kafka: Kafka, **options: Any) -> AsyncIterator[Any]:
     """Connect a client of aiokafka, and close it at the end of the ``async with`` statement.
 
+    A producer then still sends what it was given; unless the statement ends by an exception, after which nobody counts
+    on it: a closing that takes longer than 3 s is then given up.
+
     Parameters
     ----------
     make
@@ -125,16 +133,18 @@ async def opened(make: Callable[..., Any], kafka: Kafka, **options: Any) -> Asyn
                 await client.start()
         except (KafkaError, OSError) as error:  # a TimeoutError is an OSError
             if client is not None:
-                await _close(client)
+                await _close(client, CLOSE_TIMEOUT_S)
                 await asyncio.sleep(FAREWELL_S if kafka.uses_tls else 0)
             reasons = [*warnings, str(error), f"no answer within {CONNECT_TIMEOUT_S:g} s"]
             raise unreachable(kafka, next(filter(None, reasons))) from error
+    limit_s: float | None = CLOSE_TIMEOUT_S
     try:
         yield client
+        limit_s = None
     except KafkaError as error:
         raise explained(kafka, error) from error
     finally:
-        await _close(client)
+        await _close(client, limit_s)
 
 
 async def probe(kafka: Kafka) -> None:
@@ -219,8 +229,15 @@ async def _greet(server: str) -> str:
     return server
 
 
-async def _close(client: Any) -> None:
-    await (client.close() if hasattr(client, "close") else client.stop())  # the admin client has its own word
+async def _close(client: Any, limit_s: float | None) -> None:
+    # A task of its own, for aiokafka may cancel what it waits for, and we would take that for our own cancellation.
+    closing = asyncio.ensure_future(client.close() if hasattr(client, "close") else client.stop())  # two words for it
+    await asyncio.wait([closing], timeout=limit_s)
+    if not closing.done():
+        closing.cancel()
+        log.warning("%s: did not close within %s s", type(client).__name__, limit_s)
+    elif not closing.cancelled():
+        closing.result()
 
 
 @contextmanager

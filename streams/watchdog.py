@@ -18,6 +18,10 @@ UNREADY_AFTER_S = 15.0
 EXIT_AFTER_S = 35.0
 
 
+class Stuck(Exception):  # noqa: N818 - it says what was found, like the others of the tree
+    """This worker stands still though Kafka answers; the message says where."""
+
+
 class Progress(NamedTuple):
     """How far one partition has come.
 

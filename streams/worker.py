@@ -17,7 +17,7 @@ from driftline.streams.pump import Pump
 from driftline.streams.seams import Sink
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.table_store import TableStore
-from driftline.streams.watchdog import EXIT_AFTER_S, Progress, Watchdog
+from driftline.streams.watchdog import EXIT_AFTER_S, Progress, Stuck, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +123,16 @@ class Worker:
         return self._watchdog.complaint() if self.is_consuming else "rebalancing or restoring state"
 
     async def tick(self) -> None:
-        """Save what is due, tell of silence, measure lag, twice a second; return once the worker is stuck."""
+        """Save what is due, tell of silence, measure lag, twice a second.
+
+        Raises
+        ------
+        Stuck
+            Once nothing has moved for too long.
+        """
         self._watchdog.guard()
-        while not await self._is_stuck():
+        while True:
+            await self._refuse_standstill()
             await asyncio.sleep(TICK_S)
             self.shared.metrics.tasks.set(len(asyncio.all_tasks()))
             if self.is_consuming:
@@ -179,14 +186,12 @@ class Worker:
                 "start all workers under a new --app-id"
             )
 
-    async def _is_stuck(self) -> bool:
-        """Whether nothing has moved for so long though a broker answers: an outage of Kafka's is waited out."""
+    async def _refuse_standstill(self) -> None:
+        """Raise Stuck if nothing has moved for so long though a broker answers: an outage of Kafka's is waited out."""
         stuck_s = self._watchdog.stuck_for()
         if stuck_s < EXIT_AFTER_S:
-            return False
-        if not await is_reachable(self._settings.kafka):
-            log.warning("no broker answers; waiting")
-            self._watchdog.forgive()
-            return False
-        log.critical("no progress for %.0f s though Kafka answers: %s", stuck_s, self.unready())
-        return True
+            return
+        if await is_reachable(self._settings.kafka):
+            raise Stuck(f"no progress for {stuck_s:.0f} s though Kafka answers: {self.unready()}")
+        log.warning("no broker answers; waiting")
+        self._watchdog.forgive()

@@ -11,6 +11,8 @@ import argparse
 import asyncio
 import platform
 import random
+import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,8 +23,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests import chaos_clocks, chaos_faults, chaos_input, chaos_size
-from tests.chaos_stage import SMALL, Fault, Log, Size, Stage, kafka
+from aiokafka.errors import KafkaError
+
+from tests import chaos_clocks, chaos_faults, chaos_input, chaos_measures, chaos_size
+from tests.chaos_stage import SMALL, Fault, Log, Size, Stage, run_kafka
 from tests.fleet import Workers, outcome_on, settings_for, states_saved
 
 if TYPE_CHECKING:
@@ -31,10 +35,9 @@ if TYPE_CHECKING:
     from driftline.streams.config import Settings
 
 START, END = "<!-- chaos -->", "<!-- end of chaos -->"
-FAULTS: dict[str, Fault] = {
-    fault.name: fault for fault in (*chaos_faults.FAULTS, *chaos_input.FAULTS, *chaos_clocks.FAULTS, *chaos_size.FAULTS)
-}
-QUICK = ("calm", "kill-quick", "pause-quick", "broker-quick", "term-quick")
+SCENARIOS = (chaos_faults, chaos_measures, chaos_input, chaos_clocks, chaos_size)
+FAULTS: dict[str, Fault] = {fault.name: fault for scenarios in SCENARIOS for fault in scenarios.FAULTS}
+QUICK = ("calm-quick", "kill-quick", "pause-quick", "broker-quick", "term-quick")
 
 
 class Run(NamedTuple):
@@ -75,11 +78,11 @@ async def brokers(directory: Path, number: int, size: Size) -> AsyncIterator[Bro
     """A cluster that runs as long as the block."""
     directory.mkdir(parents=True, exist_ok=True)
     home = directory / "kafka"
-    bootstrap = await asyncio.to_thread(kafka, home, "up", "--port", "0", "--brokers", str(number))
+    bootstrap = await asyncio.to_thread(run_kafka, home, "up", "--port", "0", "--brokers", str(number))
     try:
         yield Brokers(directory, bootstrap, size)
     finally:
-        await asyncio.to_thread(kafka, home, "down")
+        await asyncio.to_thread(run_kafka, home, "down")
 
 
 async def show(run: Run, on: Brokers) -> Row:
@@ -91,28 +94,34 @@ async def show(run: Run, on: Brokers) -> Row:
     settings, config = settings_for(on.bootstrap, name, on.directory, **log.fleet.plan)
     settings = log.fleet.reading(source, settings, config)
     await log.fleet.create_topics(settings)
-    with Workers(config, fault.environment, fault.sabotage) as workers:
+    with Workers(config, fault.environment, fault.tampered) as workers:
         stage = Stage(workers, settings, on.directory / "kafka", random.Random(run.seed), *log)
         try:
             notes, problems = await _outcome(stage, fault)
-        except (AssertionError, TimeoutError, subprocess.TimeoutExpired) as error:
-            notes, problems = "", [str(error)]
-    held = bool(problems) == fault.must_go_red
+        except (AssertionError, KafkaError, OSError, subprocess.SubprocessError) as error:
+            await stage.kafka("start")  # whatever the scenario left behind
+            notes, problems = "", [str(error), *await _compared(stage, fault)]
+    shown = not problems if fault.must_show is None else any(re.search(fault.must_show, each) for each in problems)
     found = "; ".join(filter(None, [notes, *(problems or ["equal"])]))
-    row = Row(run, held, found, time.monotonic() - started)
-    print(f"  {name} {'held' if held else 'BROKEN'}: {found} ({row.seconds:.0f} s)", file=sys.stderr, flush=True)
+    row = Row(run, shown, found, time.monotonic() - started)
+    print(f"  {name} {'held' if shown else 'BROKEN'}: {found} ({row.seconds:.0f} s)", file=sys.stderr, flush=True)
     return row
 
 
 async def _outcome(stage: Stage, fault: Fault) -> tuple[str, list[str]]:
     """Disturb, let the workers finish, compare: what was done, and what is wrong."""
     notes = await fault.run(stage)
-    replaced = await stage.finish(fault.within_s)
-    notes += f"; {replaced} workers replaced after they ended by themselves" * bool(replaced)
+    await stage.finish(fault.within_s)
     await states_saved(stage.settings, stage.fleet.log_ends(), within_s=60)
     codes = await asyncio.to_thread(stage.workers.stop)
-    problems = await fault.check(stage, await outcome_on(stage.settings))
-    return notes, problems + [f"exit codes {codes}"] * any(codes)
+    if stage.ended:
+        notes += f"; {len(stage.ended)} workers ended by themselves ({sorted(set(stage.ended))}) and were replaced"
+    return notes, await _compared(stage, fault) + [f"exit codes {codes}"] * any(codes)
+
+
+async def _compared(stage: Stage, fault: Fault) -> list[str]:
+    """What is wrong with what stands on the topics."""
+    return await fault.check(stage, await outcome_on(stage.settings))
 
 
 async def lane(runs: list[Run], directory: Path, size: Size) -> list[Row]:
@@ -191,6 +200,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.records, arguments.models, arguments.partitions = SMALL
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that brokers and workers are ended first
     sys.exit(min(1, asyncio.run(main_async(arguments))))
 
 

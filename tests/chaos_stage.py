@@ -7,16 +7,18 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.chaos_log import Fleet, build_fleet
+from tests.chaos_view import View
 from tests.fleet import Outcome, Workers, expected, publish, verdicts_complete
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from random import Random
 
     from driftline.streams.config import Settings
@@ -85,10 +87,29 @@ class Stage:
     random: Random
     fleet: Fleet
     wanted: Outcome
+    ended: list[int] = field(default_factory=list)
+    """Exit codes of the workers that ended by themselves."""
 
     async def kafka(self, *arguments: str) -> None:
         """Run ``scripts/kafka`` on this fault's brokers."""
-        await asyncio.to_thread(kafka, self.kafka_directory, *arguments)
+        await asyncio.to_thread(run_kafka, self.kafka_directory, *arguments)
+
+    @property
+    def view(self) -> View:
+        """The workers, seen from outside."""
+        return View(self.workers, self.settings.topics.predictions, self.fleet.partitions)
+
+    async def lag(self) -> str:
+        """How many records are left, in words.
+
+        Raises
+        ------
+        AssertionError
+            Where there are none: the scenario came too late to show anything.
+        """
+        left = sum((await self.view.lags()).values())
+        assert left, "nothing was left to consume: this shows nothing"
+        return f"{left:,.0f} records left"
 
     async def replace_dead(self) -> int:
         """Start a worker for each that has ended by itself, as an orchestrator would; how many."""
@@ -96,23 +117,39 @@ class Stage:
         for process in dead:
             self.workers.running.remove(process)
             self.workers.start()
+            self.ended.append(int(process.returncode))
         return len(dead)
 
-    async def finish(self, within_s: float) -> int:
-        """Wait for all verdicts, replacing workers that end by themselves; how many."""
-        started, replaced = time.monotonic(), 0
-        while True:
-            try:
-                await verdicts_complete(self.settings, self.wanted, within_s=10)
-            except TimeoutError:
-                replaced += await self.replace_dead()
-                if time.monotonic() - started > within_s:
-                    raise
-            else:
-                return replaced
+    @asynccontextmanager
+    async def orchestrated(self) -> AsyncIterator[None]:
+        """Replace workers that end by themselves, for as long as the block runs."""
+
+        async def replace() -> None:
+            while True:
+                await self.replace_dead()
+                await asyncio.sleep(1)
+
+        replacing = asyncio.create_task(replace())
+        try:
+            yield
+        finally:
+            replacing.cancel()
+            with suppress(asyncio.CancelledError):
+                await replacing
+
+    async def finish(self, within_s: float) -> None:
+        """Wait for all verdicts, replacing workers that end by themselves."""
+        started = time.monotonic()
+        async with self.orchestrated():
+            while True:
+                try:
+                    return await verdicts_complete(self.settings, self.wanted, within_s=10)
+                except TimeoutError:
+                    if time.monotonic() - started > within_s:
+                        raise
 
 
-def kafka(directory: Path, *arguments: str) -> str:
+def run_kafka(directory: Path, *arguments: str) -> str:
     """Run ``scripts/kafka``; what it prints."""
     command = [sys.executable, str(KAFKA), *arguments, "--dir", str(directory)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
@@ -142,7 +179,7 @@ class Fault:
     ``run`` disturbs workers that it starts, and tells what it did; an ``AssertionError`` is a bar not held. ``log``
     makes the topics that the settings name, publishes, and tells what must come out; the result is shared by all faults
     with the same ``log`` on the same brokers, each of which reads it under a group of its own. ``check`` tells the
-    problems of an outcome.
+    problems of an outcome. A control holds if one of its problems shows ``must_show``, a regular expression.
     """
 
     name: str
@@ -151,9 +188,9 @@ class Fault:
     run: Callable[[Stage], Awaitable[str]]
     seeds: int = 1
     within_s: float = 120.0
-    must_go_red: bool = False
+    must_show: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     brokers: int = 1
-    sabotage: str | None = None
+    tampered: str | None = None
     log: Callable[[Settings, Size], Awaitable[Log]] = standard_log
     check: Callable[[Stage, Outcome], Awaitable[list[str]]] = equal

@@ -20,7 +20,7 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from tests.chaos_log import Fleet, build_fleet
-from tests.chaos_stage import kafka
+from tests.chaos_stage import run_kafka
 from tests.fleet import Workers, publish, settings_for
 from tests.onlooker import Onlooker, read, total
 
@@ -170,11 +170,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="driftline-soak-") as temporary:
         directory = arguments.keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        bootstrap = kafka(directory / "kafka", "up", "--port", "0")
+        bootstrap = run_kafka(directory / "kafka", "up", "--port", "0")
         try:
             found = asyncio.run(soak(directory, bootstrap, arguments.minutes))
         finally:
-            kafka(directory / "kafka", "down")
+            run_kafka(directory / "kafka", "down")
     sys.exit(min(1, found))
 
 

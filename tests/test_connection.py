@@ -155,3 +155,22 @@ def test_the_wrong_protocol_is_unreachable_too(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 1.0)
     with embedded_broker({}) as broker, pytest.raises(KafkaUnreachable, match=r"kafka\.security_protocol \(SSL\)"):
         asyncio.run(probe(Kafka(bootstrap_servers=broker.bootstrap_servers, security_protocol="SSL")))
+
+
+@pytest.mark.embedded
+def test_after_a_failure_nobody_waits_for_what_a_producer_can_not_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
+        kafka = Kafka(bootstrap_servers=broker.bootstrap_servers)
+        async with opened(AIOKafkaProducer, kafka, enable_idempotence=True) as producer:
+            await producer.send_and_wait("topic", b"acknowledged")
+            broker.set_down(1)
+            await producer.send("topic", b"never acknowledged")
+            raise OperatorError("failed")
+
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT_S", 0.2)
+    with embedded_broker({"topic": 1}) as broker:
+        runner = asyncio.Runner()
+        with pytest.raises(OperatorError, match="failed"):  # not the time-out: it would wait for ever
+            runner.run(asyncio.wait_for(fail(), 60))
+        broker.set_up(1)  # or the producer's task, which does not heed its cancellation, would keep the loop
+        runner.close()
