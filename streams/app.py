@@ -23,7 +23,6 @@ from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import bounded
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import QUEUE_BATCHES
 from driftline.streams.stages import Shared
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
@@ -85,7 +84,7 @@ def make_app(settings: Settings, datadir: str) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         autodiscover=False,
-        stream_buffer_maxsize=QUEUE_BATCHES,
+        stream_buffer_maxsize=16,  # in batches
         stream_wait_empty=False,
         broker_max_poll_records=worker.max_batch_records,
         broker_session_timeout=worker.session_timeout_s,

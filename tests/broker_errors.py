@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from aiokafka import AIOKafkaProducer
 
 from driftline.streams.embedded import EmbeddedBroker, embedded_broker
-from tests.chaos import differences
 from tests.chaos_log import Fleet, build_fleet
 from tests.fleet import (
     Outcome,
     Workers,
+    differences,
     expected,
     outcome_on,
     publish,

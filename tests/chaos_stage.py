@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.chaos_log import Fleet, build_fleet
 from tests.chaos_view import View
-from tests.fleet import Outcome, Workers, expected, publish, verdicts_complete
+from tests.fleet import Outcome, Workers, differences, expected, publish, verdicts_complete
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -157,19 +157,7 @@ def run_kafka(directory: Path, *arguments: str) -> str:
 
 async def equal(stage: Stage, found: Outcome) -> list[str]:
     """What is not equal to the undisturbed run, in words."""
-    wanted, problems = stage.wanted, []
-    if found.contradictions:
-        problems.append(f"{found.contradictions} final verdicts were told again with another content")
-    for what in ("verdicts", "states"):
-        mine, theirs = getattr(wanted, what), getattr(found, what)
-        if mine != theirs:
-            missing, extra = len(mine.keys() - theirs.keys()), len(theirs.keys() - mine.keys())
-            differ = sum(mine[key] != theirs[key] for key in mine.keys() & theirs.keys())
-            problems.append(f"{what}: {missing} missing, {extra} too many, {differ} different of {len(mine)}")
-    if wanted.alerts != found.alerts:
-        missing, extra = len(wanted.alerts - found.alerts), len(found.alerts - wanted.alerts)
-        problems.append(f"alerts: {missing} missing, {extra} too many of {len(wanted.alerts)}")
-    return problems
+    return differences(stage.wanted, found)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from driftline.detectors.errors import OperatorError
 from driftline.detectors.plan import Plan
 from driftline.detectors.snapshot import OWN, cell_key
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Session, WorkerDied, Write
-from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS, Pump
+from driftline.streams.pump import NUDGE_AFTER_S, SEEKS, Pump
 from driftline.streams.rehearsal import STAGES, Outcome, Rehearsal, Turn
 from driftline.streams.seams import Polled
 from driftline.streams.stages import ProfilingStage
@@ -354,24 +353,16 @@ async def test_a_partition_with_lag_that_brings_nothing_is_read_again_from_its_s
     assert not await bench.pump.nudge(0, end)
 
 
-async def silent_beside_another(batches: int) -> bool:
-    """Let partition 1 bring batches that take long, and tell whether partition 0, which has lag, is nudged."""
+@in_a_loop
+async def test_what_comes_after_a_silence_has_as_much_time_as_what_comes_in_a_stream() -> None:
     bench = Bench()
     await bench.take(60)
-    bench.pump.own([0, 1])
-    other = [replace(record, partition=1) for record in bench.poll(batches)]
-    for offset, record in enumerate(other):
-        bench.now_s += NUDGE_AFTER_S / 2
-        await bench.pump.take(1, [replace(record, offset=offset)])
-    return await bench.pump.nudge(0, bench.log.end)
-
-
-@in_a_loop
-async def test_what_waits_behind_slow_batches_of_others_is_not_read_again_before_its_turn() -> None:
-    longest = 2 * (QUEUE_BATCHES + 2)
-    assert not await silent_beside_another(3)
-    assert not await silent_beside_another(longest - 1)
-    assert await silent_beside_another(longest + 1)
+    bench.now_s = 10 * NUDGE_AFTER_S
+    assert not await bench.pump.nudge(0, bench.next_offset)
+    bench.poll(100)  # on their way through a queue
+    assert not await bench.pump.nudge(0, bench.next_offset + 100)
+    bench.now_s += NUDGE_AFTER_S
+    assert await bench.pump.nudge(0, bench.next_offset + 100)
 
 
 # Retention.
