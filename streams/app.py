@@ -127,10 +127,11 @@ async def _run(worker: Worker, follower: BaselineFollower) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    endless = (worker.tick(), follower.follow(), worker.start(), stop.wait())
-    ticking, *others = tasks = [asyncio.create_task(each) for each in endless]
+    endless = (worker.tick(), worker.watch(), follower.follow(), worker.start(), stop.wait())
+    ticking, watching, *others = tasks = [asyncio.create_task(each) for each in endless]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    ticking.cancel()
+    for task in (ticking, watching):  # before the states are released: they would take them up again
+        task.cancel()
     failed = [error for task in done if (error := task.exception()) is not None]
     try:
         if failed:

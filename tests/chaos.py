@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 START, END = "<!-- chaos -->", "<!-- end of chaos -->"
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*chaos_faults.FAULTS, *chaos_measures.FAULTS)}
-QUICK = ("calm-quick", "kill-quick", "pause-quick", "broker-quick", "term-quick")
+QUICK = (
+    *("calm-quick", "kill-quick", "kill-control", "pause-quick", "broker-quick", "term-quick"),
+    *("term-away", "stuck-consumer"),
+)
 
 
 class Run(NamedTuple):

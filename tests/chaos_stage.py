@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import orjson
+
 from tests.chaos_log import Fleet, build_fleet
 from tests.chaos_view import View
 from tests.fleet import Outcome, Workers, expected, publish, verdicts_complete
@@ -160,6 +162,9 @@ async def equal(stage: Stage, found: Outcome) -> list[str]:
     wanted, problems = stage.wanted, []
     if found.contradictions:
         problems.append(f"{found.contradictions} final verdicts were told again with another content")
+    mine_n, theirs_n = (sum(orjson.loads(each)["n"] for each in which.verdicts.values()) for which in (wanted, found))
+    if mine_n != theirs_n:
+        problems.append(f"the verdicts count {theirs_n:,} records instead of {mine_n:,}")
     for what in ("verdicts", "states"):
         mine, theirs = getattr(wanted, what), getattr(found, what)
         if mine != theirs:
