@@ -8,7 +8,7 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --
 PROGRAMS = $(shell grep -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench chaos chaos-quick clean
+.PHONY: help venv demo test lint types lock bench curves peers chaos chaos-quick clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -44,6 +44,13 @@ lock:  ## Pin what pyproject.toml asks for anew, with hashes (needs uv)
 
 bench: $(READY)  ## Measure speed
 	$(BIN)/python benchmarks/run.py
+
+curves: $(READY)  ## Measure what more features, models and partitions cost
+	$(BIN)/python benchmarks/curves.py
+
+peers:  ## Make the environments of the peers in benchmarks/peers
+	$(foreach name,$(basename $(notdir $(wildcard benchmarks/peers/*.txt))),$(PYTHON) -m venv .cache/peers/$(name) && \
+		.cache/peers/$(name)/bin/python -m pip install -q --disable-pip-version-check --only-binary :all: -r benchmarks/peers/$(name).txt &&) true
 
 chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result; SEEDS=3 for more
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --out docs/recovery.md

@@ -39,7 +39,7 @@ def produce(bootstrap: str, topic: str, partitions: int, work: Work) -> int:
 
 
 async def _produce(bootstrap: str, topic: str, partitions: int, work: Work) -> int:
-    await _create(bootstrap, topic, partitions)
+    await create(bootstrap, topic, partitions)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks=1, max_batch_size=BATCH_BYTES) as producer:
         builders = [producer.create_batch() for _ in range(partitions)]
         sent, size = [], 0
@@ -55,11 +55,26 @@ async def _produce(bootstrap: str, topic: str, partitions: int, work: Work) -> i
     return size
 
 
-async def _create(bootstrap: str, topic: str, partitions: int) -> None:
+async def create(bootstrap: str, topic: str, partitions: int) -> None:
+    """Make a topic."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
         await admin.create_topics([NewTopic(topic, partitions, 1)])
+    finally:
+        await admin.close()
+
+
+def delete(bootstrap: str, topic: str) -> None:
+    """Delete a topic, so that its log does not fill the disk."""
+    asyncio.run(_delete(bootstrap, topic))
+
+
+async def _delete(bootstrap: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
     finally:
         await admin.close()
 

@@ -27,6 +27,9 @@ MEANINGS = {
     "driftline": "one worker as shipped",
     "two workers": "two workers as shipped, broker on the same two cores",
     "memory": "the worker's stage 1 from memory, no Kafka",
+    "quix": "the naive arithmetic in Quix Streams",
+    "faststream": "the naive arithmetic in FastStream",
+    "bytewax": "the naive arithmetic in Bytewax",
 }
 
 
@@ -127,6 +130,9 @@ def replace_block(page: Path, name: str, text: str) -> None:
 
 COMPARED = (
     ("driftline", "naive"),
+    ("driftline", "quix"),
+    ("driftline", "faststream"),
+    ("driftline", "bytewax"),
     ("driftline", "limit"),
     ("memory", "naive"),
     ("two workers", "driftline"),

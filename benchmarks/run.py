@@ -38,9 +38,11 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="how often each peer runs (default %(default)s)")
     parser.add_argument("--records", type=int, default=1_000_000, help="records of the log (default %(default)s)")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="default: all")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(OWN), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs", help="where to write (default docs/)")
     options = parser.parse_args(arguments)
+    if missing := [peer for peer in options.peers if peer in OTHERS and not interpreter(peer).exists()]:
+        sys.exit(f"no environment for {', '.join(missing)}: make peers")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("this machine lends one core only: broker and peer would fight for it and no figure would mean much")
@@ -70,19 +72,32 @@ def rounds(whole: Job, peers: list[str], n_rounds: int, cores: list[int]) -> dic
     return found
 
 
-def script(name: str, share: float = 1.0) -> Callable[[Job, list[int]], Measured]:
+def script(path: Path, python: Path, share: float = 1.0) -> Callable[[Job, list[int]], Measured]:
     """Make the runner of a peer that is a script of its own; a slow one takes a share of the log only."""
 
     def run(job: Job, cores: list[int]) -> Measured:
-        path = replace(job, records=int(job.records * share)).write()
+        told = replace(job, records=int(job.records * share)).write()
         process = subprocess.Popen(
-            [sys.executable, str(HERE / f"peer_{name}.py"), str(path)], stdout=subprocess.PIPE, text=True
+            [python, str(path), str(told)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         os.sched_setaffinity(process.pid, {cores[1]})
         output, _ = process.communicate(timeout=SCRIPT_TIMEOUT_S)
         return Measured(**json.loads(output.splitlines()[-1]))
 
     return run
+
+
+def own(name: str, share: float = 1.0) -> Callable[[Job, list[int]], Measured]:
+    """Make the runner of a peer that needs nothing but driftline's environment."""
+    return script(HERE / f"peer_{name}.py", Path(sys.executable), share)
+
+
+def interpreter(name: str) -> Path:
+    """The Python of a peer's own environment, which ``make peers`` makes."""
+    return HERE.parent / ".cache" / "peers" / name / "bin" / "python"
 
 
 def one_worker(job: Job, cores: list[int]) -> Measured:
@@ -102,14 +117,20 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-PEERS: dict[str, Callable[[Job, list[int]], Measured]] = {
-    "naive": script("naive", share=0.06),
-    "floor": script("floor"),
-    "limit": script("limit"),
+OWN: dict[str, Callable[[Job, list[int]], Measured]] = {
+    "naive": own("naive", share=0.06),
+    "floor": own("floor"),
+    "limit": own("limit"),
     "driftline": one_worker,
     "two workers": two_workers,
-    "memory": script("memory", share=0.3),
+    "memory": own("memory", share=0.3),
 }
+OTHERS = {
+    name: script(path, interpreter(name), share=0.06)
+    for path in sorted((HERE / "peers").glob("*.py"))
+    for name in (path.stem.removeprefix("peer_"),)
+}
+PEERS = OWN | OTHERS
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OWN_TOPICS = ("baselines", "partials", "windows", "alerts", "dead_letters")
 POLL_S = 0.25
+IDLE_POLLS, IDLE_SHARE = 4, 0.15
+"""A worker rests when so many polls in a row saw it use less than this share of a core."""
 COMMAND = (sys.executable, "-m", "driftline.streams.cli")
 
 
@@ -48,6 +50,18 @@ class Worker:
         """Records taken in so far."""
         return int(self.metric("driftline_records_in_total"))
 
+    def accepted(self) -> int:
+        """Records counted so far, without those that were read twice."""
+        return int(self.metric('driftline_records_total{result="accepted"}'))
+
+    def is_ready(self) -> bool:
+        """Whether its partitions are assigned and their states restored."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5):
+                return True
+        except OSError:
+            return False
+
     def must_run(self) -> None:
         """Raise RuntimeError if it has ended."""
         if self.process.poll() is not None:
@@ -66,7 +80,7 @@ def workers(job: Job, cores: Sequence[set[int]], extra: str = "") -> Iterator[li
     cores
         Where each worker may run.
     extra
-        More lines of TOML, of section ``worker``.
+        More lines of TOML: of section ``worker``, until they open another.
     """
     config = Path(job.directory) / f"{job.group}.toml"
     names = "".join(f'{topic} = "{job.group}-{topic}"\n' for topic in OWN_TOPICS)
@@ -120,6 +134,42 @@ def follow(running: Sequence[Worker], records: int) -> Measured:
         sum(peak_mb(worker.process.pid) for worker in running),
         int(sum(worker.metric('driftline_batch_duration_seconds_count{stage="profiling"}') for worker in running)),
     )  # fmt: skip
+
+
+def drain(worker: Worker, records: int) -> Measured:
+    """Watch one worker from its first batch until it rests with all records taken in.
+
+    With hundreds of models a scrape of the metrics costs as much as thousands of records. So the end is seen by the
+    CPU time that stands still, and the metrics are only asked then.
+    """
+    first = _sample([worker])
+    while first.records == 0:
+        time.sleep(POLL_S)
+        first = _sample([worker])
+    polls = IDLE_POLLS
+    at, cpu = _rest(worker, polls)
+    while worker.accepted() < records:
+        polls *= 2  # it did not rest: others have starved it
+        at, cpu = _rest(worker, polls)
+    batches = int(worker.metric('driftline_batch_duration_seconds_count{stage="profiling"}'))
+    seconds, cpu_used = at - first.at, cpu - first.cpu_seconds
+    return Measured(records - first.records, seconds, cpu_used, peak_mb(worker.process.pid), batches)
+
+
+def _rest(worker: Worker, polls: int) -> tuple[float, float]:
+    """Wait until the worker rests; return when the rest began and the CPU seconds up to then."""
+    quiet, began, last = 0, (0.0, 0.0), cpu_seconds(worker.process.pid)
+    while quiet < polls:
+        time.sleep(POLL_S)
+        worker.must_run()
+        now = cpu_seconds(worker.process.pid)
+        if now - last > IDLE_SHARE * POLL_S:
+            quiet = 0
+        else:
+            quiet += 1
+            began = began if quiet > 1 else (time.perf_counter() - POLL_S, last)
+        last = now
+    return began
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Bifet and Gavalda (2007), Learning from time-changing data with adaptive windowi
 import math
 import operator
 import struct
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,17 +97,20 @@ class Adwin:
         ValueError
             When a value is not finite or too large; then nothing was fed. One NaN would blind ADWIN for ever.
         """
-        if not (np.abs(values) <= LARGEST).all():
-            raise ValueError("ADWIN is fed finite values of at most 1e100 in magnitude only; mask others before")
+        (changes,) = feed_all([self], values[None])
+        return changes
+
+    def _feed(self, values: list[float]) -> list[Change]:
+        """Feed values that :func:`feed_all` has checked."""
         changes: list[Change] = []
-        remaining = iter(values.tolist())
-        start, width, total = 0, self._window.get_width(), self._window.get_total()
-        while any(map(self._window.update, remaining)):  # a loop in C that ends behind the value that said True
+        window, remaining = self._window, iter(values)
+        start, width, total = 0, window.get_width(), window.get_total()
+        while any(map(window.update, remaining)):  # a loop in C that ends behind the value that said True
             stop = len(values) - operator.length_hint(remaining)
             # Added up one by one, as river does: a pairwise sum would depend on how the stream was cut into columns.
-            total = np.cumsum(np.append(total, values[start:stop]))[-1]
-            changes.append(_change(self._window, stop - 1, width + stop - start, total))
-            self._window = _fresh(self.delta)
+            total = np.cumsum([total, *values[start:stop]])[-1]
+            changes.append(_change(window, stop - 1, width + stop - start, total))
+            self._window = window = _fresh(self.delta)
             start, width, total = stop, 0.0, 0.0
         return changes
 
@@ -132,6 +136,19 @@ class Adwin:
         adwin = cls(delta)
         _restore(adwin._window, _river_state(dumped, delta))
         return adwin
+
+
+def feed_all(adwins: Sequence[Adwin], streams: F64) -> list[list[Change]]:
+    """Feed k windows a row each of values of shape (k, n); the changes of each, as of :meth:`Adwin.feed`.
+
+    Raises
+    ------
+    ValueError
+        When a value is not finite or too large; then nothing was fed.
+    """
+    if not (np.abs(streams) <= LARGEST).all():
+        raise ValueError("ADWIN is fed finite values of at most 1e100 in magnitude only; mask others before")
+    return [adwin._feed(values) for adwin, values in zip(adwins, streams.tolist(), strict=True)]  # noqa: SLF001
 
 
 def _fresh(delta: float) -> Any:

@@ -52,6 +52,9 @@ REASONS: Mapping[str, str] = MappingProxyType(
     {
         "tombstone": "The record has no value.",
         "too_large": "The value is longer than `worker.max_record_bytes`; the dead letter holds its beginning.",
+        "batch_too_large": "The record's batch would unpack to more than `worker.max_batch_bytes`; the dead letter is empty.",
+        "batch_corrupt": "The record's batch can't be read: a wrong checksum, bytes that do not unpack, "
+        "a header that is no text; the dead letter is empty.",
         "invalid_json": "Not JSON: cut short, empty, NaN or Infinity, half of a surrogate pair, too deeply nested.",
         "invalid_utf8": "Bytes that are not UTF-8.",
         "missing_field": "`model`, `version`, `features` or `prediction` is absent; or `model` in the positional form "

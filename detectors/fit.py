@@ -208,7 +208,7 @@ def outlier_profile(features: Mapping[str, F64]) -> OutlierProfile | None:
         features=list(spread), low=low, high=high, centre=centre, window=outliers.WINDOW,
         leaves="", scored=0, tail=[], tail_counts=[], mean_excess=1.0, dispersion=1.0,
     )  # fmt: skip
-    rows = outliers.unit_rows(np.array([features[name] for name in spread]), blank)
+    rows = outliers.Scale.of(blank).unit_rows(np.array([features[name] for name in spread]))
     masses = Masses.empty(outliers.N_TREES, outliers.HEIGHT, outliers.WINDOW)
     scores, masses = outliers.scores(masses, rows)
     return outliers.profiled(blank, scores[outliers.WINDOW :], masses)

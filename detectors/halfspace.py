@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftline.detectors.arrays import F64, I64
+from driftline.detectors.arrays import F64, I16, I32, I64
 from driftline.detectors.errors import DamagedState
 
 PADDING = 0.15
@@ -161,6 +161,8 @@ def _descend(trees: Trees, rows: F64) -> I64:
 class Masses:
     """How many rows fell into each leaf: all that half-space trees learn. A value; steps return a new one.
 
+    Integers are as short as they can be: with many models, reading the masses from memory is most of the work.
+
     Parameters
     ----------
     reference
@@ -170,25 +172,25 @@ class Masses:
     counter
         Rows in the window that is filling, less than ``window_size``.
     window_size
-        Rows after which the latest masses become the reference.
+        Rows after which the latest masses become the reference, at most 32 767.
     """
 
-    reference: I64 | None
-    latest: I64
+    reference: I16 | None
+    latest: I16
     counter: int
     window_size: int = 250
 
     @classmethod
     def empty(cls, n_trees: int = 25, height: int = 8, window_size: int = 250) -> "Masses":
         """Masses before the first row."""
-        return cls(None, np.zeros((n_trees, 2**height), np.int64), 0, window_size)
+        return cls(None, np.zeros((n_trees, 2**height), np.int16), 0, window_size)
 
     @classmethod
-    def restored(cls, reference: I64 | None, latest: I64, counter: int, window_size: int = 250) -> "Masses":
+    def restored(cls, reference: I16 | None, latest: I16, counter: int, window_size: int = 250) -> "Masses":
         """Masses out of a snapshot: every tree must have seen each row of its window once, else DamagedState."""
         if reference is not None and reference.shape != latest.shape:
             raise DamagedState(f"half-space trees: masses of shapes {reference.shape} and {latest.shape}")
-        if not 0 <= counter < window_size:
+        if not 0 <= counter < window_size <= np.iinfo(np.int16).max:
             raise DamagedState(f"half-space trees: counter {counter} of a window of {window_size}")
         for counts, n in ((latest, counter), (reference, window_size)):
             if counts is not None and ((counts < 0).any() or (counts.sum(axis=1) != n).any()):
@@ -196,26 +198,26 @@ class Masses:
         return cls(reference, latest, counter, window_size)
 
     @functools.cached_property
-    def path_scores(self) -> F64:
+    def path_scores(self) -> I32:
         """What a row gets from each leaf that it falls into, shape (n_trees, 2**height); never stored."""
         if self.reference is None:
-            return np.full(self.latest.shape, self.window_size * (2.0 * self.latest.shape[1] - 1))
+            return np.full(self.latest.shape, self.window_size * (2 * self.latest.shape[1] - 1), np.int32)
         return _path_scores(self.reference, self.window_size)
 
 
-def _path_scores(masses: I64, window_size: int) -> F64:
+def _path_scores(masses: I16 | I64, window_size: int) -> I32:
     """Sum of mass times 2**depth from the root to each leaf or, before it, to the first sparse node.
 
-    ``masses`` are leaf masses, shape (..., 2**height); sums are of integers, hence exact.
+    ``masses`` are leaf masses, shape (..., 2**height).
     """
     height = masses.shape[-1].bit_length() - 1
-    levels = [masses.ravel().astype(np.float64)]
+    levels = [masses.ravel().astype(np.int32)]
     for _ in range(height):
         levels.append(levels[-1][0::2] + levels[-1][1::2])
     path = levels.pop()
     mass = path
     for depth in range(1, height + 1):
-        weight = (mass >= SPARSE_SHARE * window_size) * 2.0**depth
+        weight = (mass >= SPARSE_SHARE * window_size) * np.int32(1 << depth)
         mass = levels.pop()
         longer = np.empty_like(mass)
         for side in (0, 1):
@@ -273,9 +275,9 @@ def _step(masses: Masses, found: I64) -> tuple[F64, Masses]:
         paths = np.concatenate([paths, _path_scores(counts[:-1], masses.window_size)])
     n_trees, n_leaves = masses.latest.shape
     highest = n_trees * masses.window_size * (2 * n_leaves - 1)
-    scores = 1 - paths.ravel().take(place).sum(axis=0) / highest
+    scores = 1 - paths.ravel().take(place, mode="clip").sum(axis=0, dtype=np.int32) / highest
     # Copies, so that a state doesn't keep the other windows' planes alive.
-    reference = counts[-2].copy() if n_closed else masses.reference
-    after = Masses(reference, counts[-1].copy(), counter, masses.window_size)
+    reference = counts[-2].astype(np.int16) if n_closed else masses.reference
+    after = Masses(reference, counts[-1].astype(np.int16), counter, masses.window_size)
     vars(after)["path_scores"] = paths[-1].copy() if n_closed else masses.path_scores  # else worked out once more
     return scores, after

@@ -1,6 +1,7 @@
 """One model version's records go into its cell: windows counted, detectors fed, single-record alerts made."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,6 @@ from driftline.detectors.online import Change, Online
 from driftline.detectors.partials import ChangePoint, Mark, Partial
 from driftline.detectors.records import Batch, Prediction
 from driftline.detectors.watch import ModelKey, Watch
-from driftline.detectors.windows import is_late, window_start
 
 
 @dataclass(slots=True)
@@ -45,51 +45,58 @@ class Profiled:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Records of one model version in a batch, in log order."""
+    """Records of one model version in a batch, in log order.
+
+    Parameters
+    ----------
+    key
+        Which model version.
+    offsets, event_ms
+        Of the n records, shape (n,).
+    start_ms
+        Start of the window that each is counted in, shape (n,).
+    is_late
+        Whether it is counted as late there, shape (n,).
+    predictions
+        The n predictions.
+    """
 
     key: ModelKey
     offsets: I64
     event_ms: I64
-    highest_ms: I64
+    start_ms: I64
+    is_late: Mask
     predictions: list[Prediction]
+
+    def at(self, key: ModelKey, rows: I64) -> "Rows":
+        """Some of the rows, by their indices, as those of a model version."""
+        predictions = [self.predictions[row] for row in rows.tolist()]
+        return Rows(key, self.offsets[rows], self.event_ms[rows], self.start_ms[rows], self.is_late[rows], predictions)
 
     def where(self, mask: Mask) -> "Rows":
         """The rows at which a mask of shape (n,) holds."""
-        kept = mask.nonzero()[0]
-        if kept.size == mask.size:
-            return self
-        predictions = [self.predictions[row] for row in kept.tolist()]
-        return Rows(self.key, self.offsets[kept], self.event_ms[kept], self.highest_ms[kept], predictions)
+        return self if mask.all() else self.at(self.key, mask.nonzero()[0])
+
+    @property
+    def starts(self) -> list[int]:
+        """Starts of the windows that the rows are counted in, ascending."""
+        return sorted(set(self.start_ms.tolist()))
 
 
-def take_in(cell: Cell, rows: Rows, batch: Batch, closed_ms: int, watch: Watch, out: Profiled) -> None:
+def take_in(cell: Cell, rows: Rows, batch: Batch, watch: Watch, out: Profiled) -> None:
     """Add records of one model version to its windows and feed its detectors."""
-    plan = watch.plan
-    fresh = rows.offsets >= cell.next_offset
-    out.skipped += int((~fresh).sum())
-    if not fresh.any():
+    fresh = rows.where(rows.offsets >= cell.next_offset)
+    out.skipped += len(rows.predictions) - len(fresh.predictions)
+    if not fresh.predictions:
         return  # not changed: a snapshot of a cell that is ahead of its partition must not be dated back
-    rows = rows.where(fresh)
-    # What is closed stays closed, even if the plan allows for more lateness than when it was.
-    passed_ms = np.maximum(rows.highest_ms, closed_ms + plan.lateness_ms)
-    late = is_late(rows.event_ms, passed_ms, plan.window_ms, plan.lateness_ms)
-    # A late record is told to the window that was newest when it came: its own is closed for good.
-    start_ms = window_start(np.where(late, rows.highest_ms, rows.event_ms), plan.window_ms)
-    starts = np.unique(start_ms).tolist()
-    layouts = {start: _layout(cell, start, watch) for start in starts}
-    for start in starts:
-        here = start_ms == start
-        layout = layouts[start]
-        if layout is None:
-            out.rejected += [(offset, "no_baseline_yet") for offset in rows.offsets[here].tolist()]
-        elif n_late := int((late & here).sum()):
-            cell.window(start, layout).add_late(n_late)
-            out.late += n_late
-    for layout, fed, unfed in _by_layout(start_ms, ~late, layouts):
-        online = cell.detectors(layout) if fed.any() else None
-        for chosen, detectors in ((fed, online), (unfed, None)):
-            if chosen.any():
-                _observe(cell, layout, rows.where(chosen), detectors, batch, out)
+    layouts = {start: _layout(cell, start, watch) for start in fresh.starts}
+    _reject_unwatched(fresh, layouts, out)
+    if fresh.is_late.any():
+        _count_late(cell, fresh.where(fresh.is_late), layouts, out)
+    for layout, fed, unfed in _by_layout(fresh.where(~fresh.is_late), layouts):
+        for chosen, online in ((fed, cell.detectors(layout) if fed.predictions else None), (unfed, None)):
+            if chosen.predictions:
+                _observe(cell, layout, chosen, online, batch, out)
     cell.next_offset = max(cell.next_offset, batch.next_offset)
     cell.is_dirty = True
 
@@ -100,40 +107,55 @@ def _layout(cell: Cell, start_ms: int, watch: Watch) -> Layout | None:
     return window.layout if window is not None else watch.effective(cell.key, start_ms)
 
 
-def _by_layout(start_ms: I64, timely: Mask, layouts: dict[int, Layout | None]) -> Iterator[tuple[Layout, Mask, Mask]]:
-    """Timely rows per layout, oldest first, in two masks: those that the detectors are fed, and the others.
+def _reject_unwatched(rows: Rows, layouts: Mapping[int, Layout | None], out: Profiled) -> None:
+    for start in [start for start, layout in layouts.items() if layout is None]:
+        out.rejected += [(offset, "no_baseline_yet") for offset in rows.offsets[rows.start_ms == start].tolist()]
+
+
+def _count_late(cell: Cell, late: Rows, layouts: Mapping[int, Layout | None], out: Profiled) -> None:
+    for start, n in Counter(late.start_ms.tolist()).items():
+        layout = layouts[start]
+        if layout is not None:
+            cell.window(start, layout).add_late(n)
+            out.late += n
+
+
+def _by_layout(timely: Rows, layouts: Mapping[int, Layout | None]) -> Iterator[tuple[Layout, Rows, Rows]]:
+    """Timely rows per layout, oldest first: those that the detectors are fed, and the others.
 
     Detectors never go back to an older baseline: its records are fed up to the first record of a newer one.
     """
     distinct = {id(layout): layout for layout in layouts.values() if layout is not None}.values()
     ordered = sorted(distinct, key=lambda layout: layout.baseline.effective_from_ms)
-    chosen = [timely & np.isin(start_ms, [start for start in layouts if layouts[start] is one]) for one in ordered]
-    for place, layout in enumerate(ordered):
-        newer = np.logical_or.reduce([np.zeros_like(timely), *chosen[place + 1 :]])
+    newer = np.zeros_like(timely.is_late)
+    chosen = []
+    for layout in reversed(ordered):
+        own = [start for start in layouts if layouts[start] is layout]
+        mine = timely.start_ms == own[0] if len(own) == 1 else np.isin(timely.start_ms, own)
         passed = np.logical_or.accumulate(newer)
-        yield layout, chosen[place] & ~passed, chosen[place] & passed
+        chosen.append((layout, timely.where(mine & ~passed), timely.where(mine & passed)))
+        newer |= mine
+    return reversed(chosen)
 
 
 def _observe(cell: Cell, layout: Layout, rows: Rows, online: Online | None, batch: Batch, out: Profiled) -> None:
     """Count timely records that share a layout, and feed the detectors, in log order."""
-    plan = layout.plan
     seen = columns(rows.predictions, layout)
     broken = violations(seen, layout)
     changes = online.feed(seen) if online else []
     p_values = online.outlier_p_values(seen) if online else None
-    start_ms = window_start(rows.event_ms, plan.window_ms)
-    for start in np.unique(start_ms).tolist():
-        here = start_ms == start
+    starts = rows.starts
+    for start in starts:
+        here = rows.start_ms == start
         window = cell.window(start, layout)
-        window.add(seen.cells if here.all() else seen.cells[:, here])
+        window.add(seen.cells if len(starts) == 1 else seen.cells[:, here])
         in_window = here[broken.rows]
         window.add_violations(broken.constraints[in_window], broken.signals[in_window])
         window.changes += [_change_point(each, rows, batch.partition) for each in changes if here[each.row]]
-        if p_values is not None:
-            window.add_scored(p_values[here] <= plan.outlier_share)
-        records = _Records(rows, batch, Window(start, start + plan.window_ms))
+        records = _Records(rows, batch, Window(start, start + layout.plan.window_ms))
         out.events += _events(window, records, seen, Violations(*(each[in_window] for each in broken)))
         if p_values is not None:
+            window.add_scored(p_values[here] <= layout.plan.outlier_share)
             out.events += _outlier_events(window, records, np.where(here, p_values, 1.0))
     out.accepted += rows.offsets.size
 

@@ -16,7 +16,7 @@ from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.normal_scores import knots
-from driftline.detectors.outliers import unpacked
+from driftline.detectors.outliers import Ranks, Scale, unpacked
 from driftline.detectors.plan import Plan
 
 TOTALS = ("n", "late", "scored", "outliers")
@@ -101,6 +101,18 @@ class Layout:
         """Places of the half-space trees' features among the numeric signals."""
         profile = self.baseline.outliers
         return [self.numeric.index(name) for name in profile.features] if profile else []
+
+    @cached_property
+    def outlier_scale(self) -> Scale | None:
+        """Ranges of the half-space trees' features; None where no feature is numeric."""
+        profile = self.baseline.outliers
+        return Scale.of(profile) if profile else None
+
+    @cached_property
+    def outlier_ranks(self) -> Ranks | None:
+        """Ranks of outlier scores; None where no feature is numeric."""
+        profile = self.baseline.outliers
+        return Ranks.of(profile) if profile else None
 
     @cached_property
     def masses(self) -> Masses | None:

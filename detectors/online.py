@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from driftline.detectors.adwin import Adwin
+from driftline.detectors.adwin import Adwin, feed_all
 from driftline.detectors.arrays import F64, Mask
 from driftline.detectors.columns import Columns
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.layout import Layout
-from driftline.detectors.outliers import p_values, scores, unit_rows
+from driftline.detectors.outliers import scores
 
 SCALE_CAP = 9.0
 """Squares of normal scores are cut here (3 sigma), so that one extreme value is no change of scale."""
@@ -55,22 +55,21 @@ class Online:
     def feed(self, seen: Columns) -> list[Change]:
         """Feed normal scores in log order; the changes come in log order too, then by detector and signal."""
         changes: list[Change] = []
+        numeric = self.layout.numeric
         for name, stream in STREAMS.items():
-            values = stream(seen.scores, seen.finite)
-            for place, signal in enumerate(self.layout.numeric):
-                if (adwin := self.adwins.get((name, signal))) is not None:
-                    found = adwin.feed(values[place])
-                    changes += [Change(each.row, signal, name, each.before, each.after) for each in found]
+            watched = [place for place, signal in enumerate(numeric) if (name, signal) in self.adwins]
+            adwins = [self.adwins[name, numeric[place]] for place in watched]
+            for place, found in zip(watched, feed_all(adwins, stream(seen.scores, seen.finite)[watched]), strict=True):
+                changes += [Change(each.row, numeric[place], name, each.before, each.after) for each in found]
         return sorted(changes, key=lambda change: change.row)  # however the log was cut into batches
 
     def outlier_p_values(self, seen: Columns) -> F64 | None:
         """Score the rows against the trees' masses, learn them, and return each score's p-value, shape (n,)."""
-        profile = self.layout.baseline.outliers
-        if self.masses is None or profile is None:
+        scale, ranks = self.layout.outlier_scale, self.layout.outlier_ranks
+        if self.masses is None or scale is None or ranks is None:
             return None
-        rows = unit_rows(seen.numeric[self.layout.tree_rows], profile)
-        found, self.masses = scores(self.masses, rows)
-        return p_values(found, profile)
+        found, self.masses = scores(self.masses, scale.unit_rows(seen.numeric[self.layout.tree_rows]))
+        return ranks.p_values(found)
 
 
 def _location(normal_scores: F64, finite: Mask) -> F64:

@@ -13,11 +13,12 @@ Siffer, Fouque, Termier and Largouët (2017), Anomaly detection in streams with 
 
 import base64
 import zlib
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
-from driftline.detectors.arrays import F64, I64, Mask
+from driftline.detectors.arrays import F64, I16, Mask
 from driftline.detectors.baseline import OutlierProfile
 from driftline.detectors.halfspace import Masses, grow, leaves, score_and_learn
 
@@ -34,22 +35,77 @@ FITTED_SHARE = 0.01
 """Share of the highest baseline scores by which the tail is fitted and their clumping measured."""
 
 
-def unit_rows(numeric: F64, profile: OutlierProfile) -> F64:
-    """Scale features to [0, 1] by the baseline's ranges, clipped; what is not finite takes the baseline's median.
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """How features become coordinates in the trees' unit cube: the baseline's ranges and medians, shape (features, 1)."""
+
+    low: F64
+    width: F64
+    centre: F64
+
+    @classmethod
+    def of(cls, profile: OutlierProfile) -> "Scale":
+        """Take it from a profile."""
+        low, high, centre = (np.array(each)[:, None] for each in (profile.low, profile.high, profile.centre))
+        return cls(low, high - low, centre)
+
+    def unit_rows(self, numeric: F64) -> F64:
+        """Scale features to [0, 1], clipped; what is not finite takes the baseline's median.
+
+        Parameters
+        ----------
+        numeric
+            Values, shape (features, n).
+
+        Returns
+        -------
+        Shape (n, features).
+        """
+        unit = np.where(np.isfinite(numeric), numeric, self.centre)
+        unit -= self.low
+        unit /= self.width
+        np.minimum(np.maximum(unit, 0.0, out=unit), 1.0, out=unit)
+        return unit.T
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Chance of a score at least as high under the baseline: ``(1 + #{baseline >= score}) / (scored + 1)``.
 
     Parameters
     ----------
-    numeric
-        Values, shape (features, n).
-
-    Returns
-    -------
-    Shape (n, features).
+    tail
+        High baseline scores, ascending, shape (k,).
+    p_value
+        Of scores between them, shape (k + 1,). Scores below the stored tail get 1: they are no outliers under any
+        threshold that the profile can tell.
+    least
+        p-value with which the fitted tail beyond the highest begins.
+    mean_excess
+        Scale of that tail.
     """
-    low, high, centre = (np.array(each)[:, None] for each in (profile.low, profile.high, profile.centre))
-    values = np.where(np.isfinite(numeric), numeric, centre)
-    unit: F64 = ((values - low) / (high - low)).clip(0.0, 1.0).T
-    return unit
+
+    tail: F64
+    p_value: F64
+    least: float
+    mean_excess: float
+
+    @classmethod
+    def of(cls, profile: OutlierProfile) -> "Ranks":
+        """Take them from a profile."""
+        reached = np.array([profile.scored, *profile.tail_counts])
+        return cls(
+            np.array(profile.tail), (1 + reached) / (profile.scored + 1), 1 / (profile.scored + 1), profile.mean_excess
+        )
+
+    def p_values(self, score: F64) -> F64:
+        """Look up scores, shape (n,)."""
+        ranked = self.p_value.take(self.tail.searchsorted(score, side="right"))
+        beyond = score > self.tail[-1]
+        if not beyond.any():
+            return ranked
+        further = _stretched(score) - _stretched(self.tail[-1:])
+        return np.where(beyond, np.exp(-further.clip(0.0) / self.mean_excess) * self.least, ranked)
 
 
 def scores(masses: Masses, rows: F64) -> tuple[F64, Masses]:
@@ -57,31 +113,15 @@ def scores(masses: Masses, rows: F64) -> tuple[F64, Masses]:
     return score_and_learn(masses, leaves(grow(rows.shape[1], N_TREES, HEIGHT), rows))
 
 
-def packed(leaf_counts: I64) -> str:
+def packed(leaf_counts: I16) -> str:
     """Leaf masses as text for a profile: int16, zlib, base64. A leaf's mass never exceeds the window of 250."""
     return base64.b64encode(zlib.compress(leaf_counts.astype("<i2").tobytes(), 9)).decode()
 
 
-def unpacked(text: str) -> I64:
+def unpacked(text: str) -> I16:
     """Leaf masses of shape (trees, leaves) from a profile's text."""
     raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), N_TREES * 2**HEIGHT * 2)
-    return np.frombuffer(raw, "<i2").reshape(N_TREES, 2**HEIGHT).astype(np.int64)
-
-
-def p_values(score: F64, profile: OutlierProfile) -> F64:
-    """Chance of a score at least as high under the baseline: ``(1 + #{baseline >= score}) / (scored + 1)``.
-
-    Scores below the stored tail get 1: they are no outliers under any threshold that the profile can tell.
-    """
-    tail = np.array(profile.tail)
-    reached = np.array([profile.scored, *profile.tail_counts])
-    place = tail.searchsorted(score, side="right")
-    ranked = (1 + reached[place]) / (profile.scored + 1)
-    beyond = score > tail[-1]
-    if not beyond.any():
-        return ranked
-    further = _stretched(score) - _stretched(tail[-1:])
-    return np.where(beyond, np.exp(-further.clip(0.0) / profile.mean_excess) / (profile.scored + 1), ranked)
+    return np.frombuffer(raw, "<i2").reshape(N_TREES, 2**HEIGHT).astype(np.int16)
 
 
 def _stretched(score: F64) -> F64:

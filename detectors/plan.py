@@ -56,6 +56,9 @@ class ModelPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     min_rows: int | None = None
 
 
+_NO_OVERRIDES = ModelPlan()
+
+
 class AlertPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """From windows to alerts.
 
@@ -93,6 +96,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Level of the Benjamini-Hochberg list of moved signals.
     max_models, max_signals
         Model versions that one worker watches; signals of one baseline.
+    max_levels
+        Levels of a categorical signal in a baseline, and bins of a numeric one.
     max_provisional_windows
         How many windows idle partitions may hold back from being final.
     default_model
@@ -110,6 +115,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     list_false_discovery: float = 0.05
     max_models: int = 1_000
     max_signals: int = 2_000
+    max_levels: int = 1_000
     max_provisional_windows: int = 60
     default_model: str | None = None
     policy: AlertPolicy = AlertPolicy()
@@ -125,10 +131,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         >>> plan.rule("marginal", "churn", "age").threshold, plan.rule("marginal", "other", "age").threshold
         (0.001, 0.00525)
         """
-        rule = self.detectors.get(detector, Rule()).over(DETECTORS[detector])
-        for_model = self.models.get(model, ModelPlan())
-        rule = for_model.detectors.get(detector, Rule()).over(rule)
-        return for_model.signals.get(signal, SignalPlan()).detectors.get(detector, Rule()).over(rule)
+        rule = DETECTORS[detector]
+        for_model = self.models.get(model, _NO_OVERRIDES)
+        for special in (self.detectors, for_model.detectors, for_model.signals.get(signal, _NO_OVERRIDES).detectors):
+            if detector in special:  # seldom: a worker asks for thousands of rules a second
+                rule = special[detector].over(rule)
+        return rule
 
     def enabled(self, detector: str, model: str = "", signal: str = "") -> bool:
         """Whether a detector runs on a signal of a model."""
@@ -140,7 +148,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     def rows_needed(self, model: str) -> int:
         """Records below which a model's window is insufficient."""
-        own = self.models.get(model, ModelPlan()).min_rows
+        own = self.models.get(model, _NO_OVERRIDES).min_rows
         return self.min_rows if own is None else own
 
     @property
@@ -226,6 +234,7 @@ _LEAST = MappingProxyType(
         "events_per_window": 0,
         "max_models": 1,
         "max_signals": 1,
+        "max_levels": 1,
         "max_provisional_windows": 1,
     }
 )

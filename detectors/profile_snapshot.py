@@ -1,13 +1,13 @@
 """Stage 1's state as bytes and back."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from driftline.detectors.adwin import Adwin
-from driftline.detectors.arrays import I64
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.errors import DamagedState, OperatorError
 from driftline.detectors.halfspace import Masses
@@ -207,12 +207,12 @@ def _layout(model: ModelKey, baseline_hash: str, watch: Watch) -> Layout:
     return layout
 
 
-def _bytes(array: I64, kind: str) -> bytes:
+def _bytes(array: npt.NDArray[Any], kind: str) -> bytes:
     return array.astype(kind).tobytes()
 
 
-def _array(raw: bytes, kind: str, shape: tuple[int, ...]) -> I64:
+def _array(raw: bytes, kind: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     try:
-        return np.frombuffer(raw, kind).astype(np.int64).reshape(shape)
+        return np.frombuffer(raw, kind).astype(kind[1:]).reshape(shape)  # a copy, in this machine's byte order
     except ValueError as error:
         raise DamagedState(f"snapshot array: {error}") from error

@@ -10,13 +10,14 @@ from operator import attrgetter
 
 import numpy as np
 
-from driftline.detectors.arrays import I64
+from driftline.detectors.arrays import I64, Mask
 from driftline.detectors.cell import Cell
 from driftline.detectors.intake import Profiled, Rows, take_in
 from driftline.detectors.partials import Mark, Partial
+from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch, Prediction
 from driftline.detectors.watch import ModelKey, Watch, is_name
-from driftline.detectors.windows import NO_TIME, closed_through, highest_before
+from driftline.detectors.windows import NO_TIME, closed_through, highest_before, is_late, window_start
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
     out.skipped = fresh
     groups, closing = _grouped(state, batch, fresh, watch, out)
     for rows in groups:
-        take_in(state.cells.setdefault(rows.key, Cell(rows.key)), rows, batch, state.closed_ms, watch, out)
+        take_in(state.cells.setdefault(rows.key, Cell(rows.key)), rows, batch, watch, out)
     state.next_offset = max(state.next_offset, batch.next_offset)
     _close(state, closing, watch, out)
     return state, out
@@ -112,11 +113,25 @@ def _grouped(
         offsets, event_ms, codes = offsets[kept], event_ms[kept], codes[kept]
         predictions = [predictions[row] for row in kept.tolist()]
     before = highest_before(event_ms, state.highest_ms)
+    start_ms, late = _placed(event_ms, before, state.closed_ms, watch.plan)
     after = np.maximum(before, event_ms)
     if after.size:
         state.highest_ms = int(after[-1])
-    every = Rows(("", ""), offsets, event_ms, before, predictions)
+    every = Rows(("", ""), offsets, event_ms, start_ms, late, predictions)
     return _by_model(every, codes, keys), Closing(after, offsets)
+
+
+def _placed(event_ms: I64, highest_ms: I64, closed_ms: int, plan: Plan) -> tuple[I64, Mask]:
+    """Start of the window that each record is counted in, and whether it is counted as late there.
+
+    A late record is told to the window that was newest when it came: its own is closed for good.
+    """
+    start_ms = window_start(event_ms, plan.window_ms)
+    # What is closed stays closed, even if the plan allows for more lateness than when it was.
+    late = is_late(start_ms, np.maximum(highest_ms, closed_ms + plan.lateness_ms), plan.window_ms, plan.lateness_ms)
+    if late.any():
+        start_ms = np.where(late, window_start(highest_ms, plan.window_ms), start_ms)
+    return start_ms, late
 
 
 def _coded(predictions: Sequence[Prediction]) -> tuple[list[ModelKey], I64]:
@@ -138,9 +153,7 @@ def _by_model(every: Rows, codes: I64, keys: list[ModelKey]) -> Iterator[Rows]:
     ends = np.bincount(codes, minlength=len(keys)).cumsum().tolist()
     for key, start, stop in zip(keys, [0, *ends], ends, strict=False):
         if start < stop:
-            rows = order[start:stop]
-            predictions = [every.predictions[row] for row in rows.tolist()]
-            yield Rows(key, every.offsets[rows], every.event_ms[rows], every.highest_ms[rows], predictions)
+            yield every.at(key, order[start:stop])
 
 
 def _fault(key: ModelKey, state: PartitionState, watch: Watch) -> str | None:

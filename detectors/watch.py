@@ -49,8 +49,7 @@ class Watch:
             raise OperatorError(f"baseline for {key!r}: names have 1 to {MAX_NAME} printable characters and no '|'")
         if key not in self.layouts and len(self.layouts) >= self.plan.max_models:
             raise OperatorError(f"plan.max_models = {self.plan.max_models}: no room for {key!r}; raise it")
-        if len(baseline.signals) > self.plan.max_signals:
-            raise OperatorError(f"plan.max_signals = {self.plan.max_signals}: {key!r} has {len(baseline.signals)}")
+        _check_size(baseline, self.plan)
         known = self.layouts.get(key, ())
         if any(layout.baseline == baseline for layout in known):
             return self  # said twice: open windows and detectors go on with the layout that they have
@@ -69,6 +68,18 @@ class Watch:
     def by_hash(self, key: ModelKey, baseline_hash: str) -> Layout | None:
         """Layout of the baseline of that hash."""
         return next((each for each in self.layouts.get(key, ()) if each.baseline.hash == baseline_hash), None)
+
+
+def _check_size(baseline: Baseline, plan: Plan) -> None:
+    """Refuse a baseline whose windows would be larger than the plan allows."""
+    key = (baseline.model, baseline.version)
+    if len(baseline.signals) > plan.max_signals:
+        raise OperatorError(f"plan.max_signals = {plan.max_signals}: {key!r} has {len(baseline.signals)}")
+    for name, signal in baseline.signals.items():
+        if len(signal.counts) > plan.max_levels:
+            raise OperatorError(
+                f"plan.max_levels = {plan.max_levels}: signal {name!r} of {key!r} has {len(signal.counts)}"
+            )
 
 
 def is_name(text: str) -> bool:

@@ -36,8 +36,8 @@ def highest_before(event_ms: I64, highest_ms: int) -> I64:
     return np.maximum.accumulate(seen)[:-1]
 
 
-def is_late(event_ms: I64, highest_ms: I64, window_ms: int, lateness_ms: int) -> Mask:
-    """Whether each record's window had closed before the record came.
+def is_late(start_ms: I64, highest_ms: I64, window_ms: int, lateness_ms: int) -> Mask:
+    """Whether each record's window, which starts at ``start_ms``, had closed before the record came.
 
     A window closes when the watermark, the highest event time less ``lateness_ms``, reaches its end.
 
@@ -45,11 +45,10 @@ def is_late(event_ms: I64, highest_ms: I64, window_ms: int, lateness_ms: int) ->
     --------
     The watermark stands at 70 000 - 10 000 = 60 000, so ``[0, 60000)`` is closed and ``[60000, 120000)`` is open.
 
-    >>> is_late(np.array([59_999, 60_000]), np.array([70_000, 70_000]), 60_000, 10_000).tolist()
+    >>> is_late(np.array([0, 60_000]), np.array([70_000, 70_000]), 60_000, 10_000).tolist()
     [True, False]
     """
-    end_ms = window_start(event_ms, window_ms) + window_ms
-    return end_ms <= highest_ms - lateness_ms
+    return start_ms + (window_ms + lateness_ms) <= highest_ms
 
 
 def closed_through(highest_ms: int, window_ms: int, lateness_ms: int) -> int:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 import faust
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.watch import Watch
@@ -18,8 +19,11 @@ from driftline.streams.baselines import BaselineFollower
 from driftline.streams.batching import batch_scheduler
 from driftline.streams.config import Settings
 from driftline.streams.connection import KafkaUnreachable, faust_broker, faust_credentials, opened
+from driftline.streams.dead_letters import Allowance
+from driftline.streams.fetching import bounded
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
+from driftline.streams.pump import QUEUE_BATCHES
 from driftline.streams.stages import Shared
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
@@ -32,21 +36,39 @@ STOP_TIMEOUT_S = 15.0
 
 
 class KafkaSink:
-    """Writes outputs through a producer of its own: idempotent, so in order and without duplicates of its making."""
+    """Writes outputs through a producer of its own: idempotent, so in order and without duplicates of its making.
+
+    Once Kafka has refused a record for good, every later one fails too, even those that wait to be sent: a mark that
+    arrived without the partials before it would close their windows without them.
+    """
 
     def __init__(self, producer: AIOKafkaProducer, topics: dict[str, str]) -> None:
         self._producer, self._topics = producer, topics
+        self._refused: BaseException | None = None
 
     async def send(self, record: Outgoing) -> Awaitable[object]:
         """Start to write; the result is the broker's acknowledgement."""
-        acknowledged: Awaitable[object] = await self._producer.send(
+        acknowledged: asyncio.Future[object] = await self._producer.send(
             self._topics[record.topic],
             record.value,
             key=record.key,
             partition=record.partition,
             headers=list(record.headers),
         )
+        acknowledged.add_done_callback(self._check)
         return acknowledged
+
+    def _check(self, acknowledged: asyncio.Future[object]) -> None:
+        error = None if acknowledged.cancelled() else acknowledged.exception()
+        if error is None or self._refused is not None:
+            return
+        self._refused = error
+        log.critical("Kafka refused a record for good: %s; nothing more is sent", error)
+        # aiokafka would go on with the next batch. It asks its client in a task that starts after this callback.
+        self._producer.client.send = self._refuse
+
+    async def _refuse(self, *_: object, **_options: object) -> None:
+        raise KafkaError(f"not sent, for a record before it was refused: {self._refused}")
 
 
 def make_app(settings: Settings, datadir: str) -> faust.App:
@@ -63,7 +85,7 @@ def make_app(settings: Settings, datadir: str) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         autodiscover=False,
-        stream_buffer_maxsize=16,  # in batches
+        stream_buffer_maxsize=QUEUE_BATCHES,
         stream_wait_empty=False,
         broker_max_poll_records=worker.max_batch_records,
         broker_session_timeout=worker.session_timeout_s,
@@ -105,6 +127,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             sizes["partials"],
             settings.worker.max_record_bytes,
             Metrics(version("driftline")),
+            Allowance(settings.worker.max_dead_letters_per_minute),
         )
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
@@ -171,7 +194,8 @@ def run_worker(settings: Settings) -> int:
     # while brokers are away. They end with the process.
     runner = asyncio.Runner()
     try:
-        runner.run(work(settings))
+        with bounded(settings.worker.max_batch_bytes, settings.worker.max_record_bytes):
+            runner.run(work(settings))
     except Stuck as stuck:
         log.critical("%s", stuck)
         return EXIT_STUCK

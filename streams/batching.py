@@ -10,9 +10,11 @@ from faust import Schema
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
 
+from driftline.streams.seams import Polled
+
 
 class RecordBatch(NamedTuple):
-    """Looks like one record of aiokafka; its value is the list of records, its offset the last one's."""
+    """Looks like one record of aiokafka; its value is what was polled, its offset the last one."""
 
     topic: str
     partition: int
@@ -21,7 +23,7 @@ class RecordBatch(NamedTuple):
     timestamp_type: int
     headers: tuple[()]
     key: None
-    value: list[Any]
+    value: Polled
     checksum: None
     serialized_key_size: int
     serialized_value_size: int
@@ -39,13 +41,9 @@ def batch_scheduler(topics: frozenset[str]) -> type[DefaultSchedulingStrategy]:
                 if tp.topic not in topics:
                     single[tp] = found
                 elif found:
-                    last = found[-1]
-                    yield (
-                        tp,
-                        RecordBatch(
-                            tp.topic, tp.partition, last.offset, last.timestamp, 0, (), None, found, None, 0, 0
-                        ),
-                    )
+                    polled = Polled.of(found)
+                    last = polled.span.stop - 1
+                    yield tp, RecordBatch(tp.topic, tp.partition, last, 0, 0, (), None, polled, None, 0, 0)
             yield from super().iterate(single)
 
     return BatchScheduler

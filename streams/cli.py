@@ -119,9 +119,9 @@ def main() -> None:
 
 
 def _exit_code(error: OperatorError) -> int:
-    from driftline.streams.connection import KafkaUnreachable  # noqa: PLC0415 - help has no use for it
+    from driftline.streams.connection import KafkaFailed, KafkaUnreachable  # noqa: PLC0415 - help has no use for it
 
-    return 3 if isinstance(error, KafkaUnreachable) else 2
+    return 3 if isinstance(error, (KafkaUnreachable, KafkaFailed)) else 2
 
 
 COMMANDS: Mapping[str, Lazy] = {

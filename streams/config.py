@@ -123,6 +123,10 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Seconds after which a vanished worker's partitions go to the others.
     max_record_bytes
         A longer record goes to the dead letters.
+    max_batch_bytes
+        A record batch that would unpack to more is rejected.
+    max_dead_letters_per_minute
+        Beyond so many a worker writes no more dead letters; the records are counted all the same.
     instance_id
         Kafka's static membership: with a name of its own, a worker that comes back in time keeps its partitions.
     max_batch_records
@@ -136,6 +140,8 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     idle_after_s: Seconds = 30.0
     session_timeout_s: Seconds = 10.0
     max_record_bytes: Positive = 1_048_576
+    max_batch_bytes: Positive = 33_554_432
+    max_dead_letters_per_minute: Positive = 10_000
     instance_id: str | None = None
     max_batch_records: Positive = 4_000
 

@@ -29,6 +29,10 @@ class KafkaUnreachable(OperatorError):  # noqa: N818 - named for what was met, l
     """No broker answers at the address, or none lets us in."""
 
 
+class KafkaFailed(OperatorError):  # noqa: N818 - see above
+    """Kafka refused a request for a reason of its own: nobody has to act, a later attempt may succeed."""
+
+
 def client_options(kafka: Kafka) -> dict[str, Any]:
     """Return the keyword arguments that every aiokafka client takes.
 
@@ -187,7 +191,17 @@ def explained(kafka: Kafka, error: BaseException) -> OperatorError:
         return OperatorError(f"{reason}; make the topics with `driftline topics create`")
     if isinstance(error, errors.KafkaTimeoutError) or getattr(error, "retriable", False):  # tried until time was up
         return unreachable(kafka, reason)
-    return OperatorError(f"Kafka refused: {reason}")
+    mistaken = (
+        errors.MessageSizeTooLargeError,
+        errors.RecordListTooLargeError,
+        errors.InvalidTopicError,
+        errors.PolicyViolationError,
+        errors.UnsupportedVersionError,
+        errors.IncompatibleBrokerVersion,
+    )
+    if isinstance(error, mistaken):
+        return OperatorError(f"Kafka refused: {reason}")
+    return KafkaFailed(f"Kafka refused: {reason}; try again")
 
 
 async def _answering(kafka: Kafka) -> str:

@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.mock_cluster import MockCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 STOP_TIMEOUT_S = 10.0
 LIBRARY_PATTERNS = (
@@ -69,7 +68,7 @@ def embedded_broker(topics: Mapping[str, int], *, brokers: int = 1) -> Iterator[
     '127.0.0.1:...'
     """
     library = find_library()
-    command = [sys.executable, "-m", "driftline.streams.embedded", str(library), str(brokers)]
+    command = [sys.executable, "-m", "driftline.streams.mock_cluster", str(library), str(brokers)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as child:  # noqa: S603
         try:
@@ -129,8 +128,8 @@ class EmbeddedBroker:
         """
         self._call("create_topic", name, partitions)
 
-    def push_errors(self, api: str, codes: Sequence[int]) -> None:
-        """Let the next requests of one kind fail, one error each.
+    def push_errors(self, api: str, codes: Sequence[int], *, node: int = 1, delay_ms: int = 0) -> None:
+        """Let a node's next requests of one kind fail, one error each.
 
         Parameters
         ----------
@@ -139,15 +138,58 @@ class EmbeddedBroker:
         codes
             Error codes of Kafka's protocol, 6 for NOT_LEADER_OR_FOLLOWER for example; 0 lets a request pass, and -195
             (librdkafka's own) closes the connection instead of an answer.
+        node
+            Its id; the first is 1.
+        delay_ms
+            Milliseconds by which the answers, not what is done, come late.
 
         Raises
         ------
         ValueError
             If the mock cluster does not know `api`.
         """
-        if api not in APIS:
-            raise ValueError(f"api {api!r} is none of {', '.join(APIS)}")
-        self._call("push_errors", APIS[api], list(codes))
+        self._call("push_errors", node, _api_key(api), list(codes), delay_ms)
+
+    def pending_errors(self, api: str, *, node: int = 1) -> int:
+        """Return how many errors have not met a request yet.
+
+        Parameters
+        ----------
+        api
+            A request of Kafka's protocol, a key of :data:`APIS`.
+        node
+            Its id; the first is 1.
+
+        Raises
+        ------
+        ValueError
+            If the mock cluster does not know `api`.
+        """
+        return int(self._call("pending_errors", node, _api_key(api)))
+
+    def move_leader(self, topic: str, partition: int, node: int) -> None:
+        """Make a node the leader of a partition.
+
+        Parameters
+        ----------
+        topic, partition
+            Which.
+        node
+            Its id; the first is 1. Without this a leader is chosen at random.
+        """
+        self._call("move_leader", topic, partition, node)
+
+    def move_coordinator(self, group: str, node: int) -> None:
+        """Make a node the coordinator of a consumer group.
+
+        Parameters
+        ----------
+        group
+            The group's name.
+        node
+            Its id; the first is 1. Without this it follows from the name.
+        """
+        self._call("move_coordinator", group, node)
 
     def set_down(self, node: int) -> None:
         """Close a node's connections and take no new ones; it stays leader of its partitions.
@@ -169,11 +211,11 @@ class EmbeddedBroker:
         """
         self._call("set_up", node)
 
-    def _call(self, name: str, *arguments: object) -> None:
+    def _call(self, name: str, *arguments: object) -> str:
         requests, _ = _pipes(self._child)
         requests.write(json.dumps([name, *arguments]) + "\n")
         requests.flush()
-        self._answer(f"{name} {arguments}")
+        return self._answer(f"{name} {arguments}")
 
     def _answer(self, request: str) -> str:
         _, answers = _pipes(self._child)
@@ -181,6 +223,12 @@ class EmbeddedBroker:
         if "error" in answer:
             raise OperatorError(f"embedded broker, {request}: {answer['error']}")
         return str(answer["result"])
+
+
+def _api_key(api: str) -> int:
+    if api not in APIS:
+        raise ValueError(f"api {api!r} is none of {', '.join(APIS)}")
+    return APIS[api]
 
 
 def _pipes(child: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
@@ -199,47 +247,6 @@ def _end(child: subprocess.Popen[str]) -> None:
         child.kill()
 
 
-def main(library: str, brokers: int) -> None:
-    """Run a mock cluster that obeys standard input, and end when that ends: with the parent, however it ended.
-
-    A request is a line ``[call, argument, ...]``, its answer a line ``{"result": ...}`` or ``{"error": ...}``. One more
-    answer, with the bootstrap address, comes unasked at the start.
-
-    Parameters
-    ----------
-    library
-        Path of librdkafka's shared library.
-    brokers
-        Number of nodes.
-    """
-    try:
-        cluster = MockCluster(library, brokers)
-    except (OSError, AttributeError) as error:
-        _say(error=str(error))
-        return
-    _say(result=cluster.bootstrap_servers())
-    for line in sys.stdin:
-        call, *arguments = json.loads(line)
-        try:
-            CALLS[call](cluster, *arguments)
-        except OSError as error:
-            _say(error=str(error))
-        else:
-            _say(result="done")
-
-
-def _say(**answer: str) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
-
-
-CALLS: dict[str, Callable[..., None]] = {
-    "create_topic": MockCluster.create_topic,
-    "push_errors": MockCluster.push_errors,
-    "set_down": MockCluster.set_down,
-    "set_up": MockCluster.set_up,
-}
-
 # Numbers of requests in Kafka's protocol, as far as the mock cluster answers them.
 APIS = {
     "Produce": 0,
@@ -255,6 +262,3 @@ APIS = {
     "SyncGroup": 14,
     "InitProducerId": 22,
 }
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

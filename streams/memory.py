@@ -203,7 +203,7 @@ class MemoryStore:
             del saved[key]
         return -1
 
-    async def commit(self, partition: int, next_offset: int) -> None:
+    async def commit(self, partition: int, next_offset: int) -> bool:
         """Say where reading would start without a state."""
 
         def land() -> int:
@@ -211,6 +211,7 @@ class MemoryStore:
             return next_offset
 
         self._session.write("commit", (self._topic, partition), None, land)
+        return True
 
     async def seek(self, partition: int, offset: int) -> None:
         """Go on reading there."""

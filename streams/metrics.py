@@ -1,5 +1,6 @@
 """Every metric of a worker, one a line: name, kind, unit, and what to do when it rises."""
 
+from collections import Counter as Counts
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -33,6 +34,9 @@ class Metrics:
         self.rejected = counter("records_rejected", "Rejected records by reason; look at dead-letters.", "reason")
         self.lost = counter("lost_offsets", "Offsets that retention took before they were read: add workers.")
         self.dead_letters = counter("dead_letters", "Dead letters written.")
+        self.suppressed_dead_letters = counter(
+            "suppressed_dead_letters", "Dead letters not written: too many a minute."
+        )
         # Progress: lag that rises while the watermark stands means a stuck worker.
         self.lag = gauge("consumer_lag_records", "Records between position and end of the log.", "topic", "partition")
         self.watermark = gauge("watermark_timestamp_seconds", "Event time up to which windows are closed.", "partition")
@@ -63,21 +67,21 @@ class Metrics:
         for result in ("accepted", "late", "rejected", "replay_skipped"):
             self.records.labels(result)
         self._series: dict[tuple[str, str], set[tuple[Gauge, tuple[str, ...]]]] = {}
-        self._n_series = 0
+        self._n_series = Counts[Gauge]()
 
     def exposition(self) -> bytes:
         """The registry in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def set_drift(self, gauge: Gauge, labels: tuple[str, str, str, str], value: float) -> None:
-        """Set a series of a model version, within the cap on series."""
+        """Set a series of a model version, within the cap on series of its gauge: scores must not keep open alerts out."""
         own = self._series.setdefault(labels[:2], set())
         if (gauge, labels) not in own:
-            if self._n_series >= MAX_SERIES:
+            if self._n_series[gauge] >= MAX_SERIES:
                 self.series_dropped.inc()
                 return
             own.add((gauge, labels))
-            self._n_series += 1
+            self._n_series[gauge] += 1
         gauge.labels(*labels).set(value)
 
     def forget(self, models: Iterable[tuple[str, str]]) -> None:
@@ -85,4 +89,4 @@ class Metrics:
         for key in models:
             for gauge, labels in self._series.pop(key, ()):
                 gauge.remove(*labels)
-                self._n_series -= 1
+                self._n_series[gauge] -= 1

@@ -5,6 +5,9 @@ pinned in pyproject.toml.
 """
 
 import ctypes
+import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 
@@ -50,10 +53,28 @@ class MockCluster:
         """Make a topic with a replica on every node."""
         self._check(self._rdkafka.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, self._brokers))
 
-    def push_errors(self, api_key: int, codes: list[int]) -> None:
-        """Let the next ``len(codes)`` requests of that kind fail."""
-        array = (ctypes.c_int * len(codes))(*codes)
-        self._rdkafka.rd_kafka_mock_push_request_errors_array(self._cluster, api_key, len(codes), array)
+    def push_errors(self, node: int, api_key: int, codes: list[int], delay_ms: int) -> None:
+        """Let a node's next ``len(codes)`` requests of that kind fail, and be answered so much later."""
+        push = self._rdkafka.rd_kafka_mock_broker_push_request_error_rtts
+        for code in codes:
+            self._check(push(self._cluster, node, api_key, 1, NUMBER(code), NUMBER(delay_ms)))
+
+    def pending_errors(self, node: int, api_key: int) -> int:
+        """Return how many errors of :meth:`push_errors` have not met a request yet."""
+        count = ctypes.c_size_t()
+        found = self._rdkafka.rd_kafka_mock_broker_error_stack_cnt
+        self._check(found(self._cluster, node, api_key, ctypes.byref(count)))
+        return count.value
+
+    def move_leader(self, topic: str, partition: int, node: int) -> None:
+        """Make a node the leader of a partition."""
+        move = self._rdkafka.rd_kafka_mock_partition_set_leader
+        self._check(move(self._cluster, topic.encode(), partition, node))
+
+    def move_coordinator(self, group: str, node: int) -> None:
+        """Make a node the coordinator of a consumer group."""
+        move = self._rdkafka.rd_kafka_mock_coordinator_set
+        self._check(move(self._cluster, b"group", group.encode(), node))
 
     def set_down(self, node: int) -> None:
         """Disconnect a node."""
@@ -79,7 +100,8 @@ def _load(library: str) -> ctypes.CDLL:
 PRODUCER = 0  # rd_kafka_type_t
 NUMBER, HANDLE, TEXT, SIZE = ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
 
-# Result and arguments of each function; without them ctypes would cut 64-bit pointers.
+# Result and arguments of each function; without them ctypes would cut 64-bit pointers. Of a variadic one the fixed
+# arguments: the others are passed by another convention on some machines.
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "rd_kafka_conf_new": (HANDLE,),
     "rd_kafka_conf_set": (NUMBER, HANDLE, TEXT, TEXT, TEXT, SIZE),
@@ -89,7 +111,58 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "rd_kafka_mock_cluster_bootstraps": (TEXT, HANDLE),
     "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, HANDLE, ctypes.c_int32),
     "rd_kafka_mock_topic_create": (NUMBER, HANDLE, TEXT, NUMBER, NUMBER),
-    "rd_kafka_mock_push_request_errors_array": (None, HANDLE, ctypes.c_int16, SIZE, ctypes.POINTER(NUMBER)),
+    "rd_kafka_mock_broker_push_request_error_rtts": (NUMBER, HANDLE, ctypes.c_int32, ctypes.c_int16, SIZE),
+    "rd_kafka_mock_broker_error_stack_cnt": (NUMBER, HANDLE, ctypes.c_int32, ctypes.c_int16, ctypes.POINTER(SIZE)),
+    "rd_kafka_mock_partition_set_leader": (NUMBER, HANDLE, TEXT, ctypes.c_int32, ctypes.c_int32),
+    "rd_kafka_mock_coordinator_set": (NUMBER, HANDLE, TEXT, TEXT, ctypes.c_int32),
     "rd_kafka_mock_broker_set_down": (NUMBER, HANDLE, ctypes.c_int32),
     "rd_kafka_mock_broker_set_up": (NUMBER, HANDLE, ctypes.c_int32),
 }
+
+
+def main(library: str, brokers: int) -> None:
+    """Run a mock cluster that obeys standard input, and end when that ends: with the parent, however it ended.
+
+    A request is a line ``[call, argument, ...]``, its answer a line ``{"result": ...}`` or ``{"error": ...}``. One more
+    answer, with the bootstrap address, comes unasked at the start.
+
+    Parameters
+    ----------
+    library
+        Path of librdkafka's shared library.
+    brokers
+        Number of nodes.
+    """
+    try:
+        cluster = MockCluster(library, brokers)
+    except (OSError, AttributeError) as error:
+        _say(error=str(error))
+        return
+    _say(result=cluster.bootstrap_servers())
+    for line in sys.stdin:
+        call, *arguments = json.loads(line)
+        try:
+            result = CALLS[call](cluster, *arguments)
+        except OSError as error:
+            _say(error=str(error))
+        else:
+            _say(result="done" if result is None else str(result))
+
+
+def _say(**answer: str) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+CALLS: dict[str, Callable[..., int | None]] = {
+    "create_topic": MockCluster.create_topic,
+    "push_errors": MockCluster.push_errors,
+    "pending_errors": MockCluster.pending_errors,
+    "move_leader": MockCluster.move_leader,
+    "move_coordinator": MockCluster.move_coordinator,
+    "set_down": MockCluster.set_down,
+    "set_up": MockCluster.set_up,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -11,13 +11,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic
 
-from driftline.streams.seams import S, Sink, Stage, Store
+from driftline.streams.seams import Polled, S, Sink, Stage, Store
 from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)
 
 NUDGE_AFTER_S = 2.0
+QUEUE_BATCHES = 16
+"""Batches that Faust may hold in its queue for a stage."""
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
 
@@ -35,7 +37,9 @@ class _Held(Generic[S]):
     unacknowledged: list[Awaitable[object]] = field(default_factory=list)
     holes: list[int] = field(default_factory=list)
     told_idle: bool = False
+    is_refused: bool = False
     nudged_at: float = 0.0
+    turn: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -68,6 +72,7 @@ class Pump(Generic[S]):
         self._interval_s, self._idle_after_s, self._clock = interval_s, idle_after_s, clock
         self._held: dict[int, _Held[S]] = {}
         self._taking = False
+        self._turns, self._taken_at = 0, clock()
 
     @property
     def states(self) -> dict[int, S]:
@@ -86,22 +91,25 @@ class Pump(Generic[S]):
             self._stage.released(self._held.pop(partition).state)
 
     async def take(self, partition: int, records: Sequence[Raw]) -> None:
-        """Take in the records that one poll of a partition brought, at least one, in log order."""
+        """Take in what one poll of a partition brought, in log order: at least one record, or ``Polled``."""
         self._taking = True
         try:
-            await self._take(partition, records)
+            await self._take(partition, Polled.of(records))
         finally:
             self._taking = False
+            self._turns, self._taken_at = self._turns + 1, self._clock()
 
-    async def _take(self, partition: int, records: Sequence[Raw]) -> None:
+    async def _take(self, partition: int, polled: Polled) -> None:
         held = self._held.get(partition) or self._restore(partition)
-        held.seen_at, held.told_idle = self._clock(), False
+        held.seen_at, held.told_idle, held.turn = self._clock(), False, self._turns
         async with self._exclusive(partition, held) as is_ours:
-            if not is_ours or not await self._is_contiguous(partition, held, records[0].offset):
+            if not is_ours or not await self._is_contiguous(partition, held, polled.span.start):
                 return
-            held.state, outputs = self._stage.step(held.state, records)
             held.has_begun = True
-            await self._emit(held, outputs)
+            if len(polled):
+                held.state, outputs = self._stage.step(held.state, polled)
+                await self._emit(held, outputs)
+            held.state.next_offset = max(held.state.next_offset, polled.span.stop)
         if self._clock() - held.saved_at >= self._interval_s:
             await self.checkpoint(partition)
 
@@ -164,9 +172,13 @@ class Pump(Generic[S]):
         held.state.next_offset = start
 
     def progress(self, partition: int, end: int) -> Progress:
-        """How far an owned partition has come, of a log that ends there."""
+        """How far an owned partition has come, of a log that ends there.
+
+        While its commits are refused it comes no further: this worker may have dropped out of the group, and somebody
+        else own the partition.
+        """
         held = self._held[partition]
-        return Progress(held.state.next_offset, end, held.saved_offset)
+        return Progress(held.saved_offset if held.is_refused else held.state.next_offset, end, held.saved_offset)
 
     async def nudge(self, partition: int, end: int) -> bool:
         """Read a partition again from where its state ends, if it has lag and brought nothing for a while.
@@ -176,9 +188,9 @@ class Pump(Generic[S]):
         held, now = self._held.get(partition), self._clock()
         if held is None or self._taking or held.state.next_offset >= end:
             return False
-        if now - max(held.seen_at, held.nudged_at) < NUDGE_AFTER_S:
+        if now - max(held.seen_at, held.nudged_at) < NUDGE_AFTER_S or self._may_be_queued(held, now):
             return False
-        held.nudged_at = now
+        held.nudged_at, held.turn = now, self._turns
         async with self._exclusive(partition, held) as is_ours:
             if is_ours:
                 await self._pass_lost(partition, held)  # all that was left of the log may be gone
@@ -187,6 +199,14 @@ class Pump(Generic[S]):
                 if await self._store.position(partition) > held.state.next_offset:
                     await self._store.seek(partition, held.state.next_offset)
         return True
+
+    def _may_be_queued(self, held: _Held[S], now: float) -> bool:
+        """Whether a partition's records may still wait behind those of others, as they do where batches take long.
+
+        What is in Faust's queue, or in the poll that is being put into it, has its turn after so many batches.
+        """
+        has_had_its_turn = self._turns - held.turn > 2 * (QUEUE_BATCHES + len(self._held))
+        return not has_had_its_turn and now - self._taken_at < NUDGE_AFTER_S
 
     async def checkpoint(self, partition: int) -> None:
         """Wait for what was sent, save the state, commit its offset."""
@@ -204,8 +224,10 @@ class Pump(Generic[S]):
                 return
             removed = [(key, b"") for key in held.damaged]
             await self._store.save(partition, [*removed, *self._stage.dump(held.state)])
-            await self._store.commit(partition, next_offset)
-            held.saved_offset, held.damaged = next_offset, []
+            held.damaged = []
+            held.is_refused = not await self._store.commit(partition, next_offset)
+            if not held.is_refused:
+                held.saved_offset = next_offset
 
     async def tick(self) -> None:
         """To be called now and then: saves what is due and tells of silence."""

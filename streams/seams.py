@@ -19,6 +19,38 @@ class State(Protocol):
 S = TypeVar("S", bound=State)
 
 
+class Polled(list[Raw]):
+    """Records of one partition that one poll brought, and the offsets that it passed over.
+
+    A log has no record where a transaction ends or compaction took one. A poll that only passes such a place is empty,
+    but true: it moves on whoever reads.
+
+    Parameters
+    ----------
+    records
+        In log order, maybe none.
+    span
+        Offsets from where the poll began to where the next one will.
+
+    Examples
+    --------
+    >>> bool(Polled([], range(5, 6))), bool(Polled([], range(5, 5)))
+    (True, False)
+    """
+
+    def __init__(self, records: Iterable[Raw], span: range) -> None:
+        super().__init__(records)
+        self.span = span
+
+    def __bool__(self) -> bool:
+        return bool(self.span)
+
+    @classmethod
+    def of(cls, records: Sequence[Raw]) -> "Polled":
+        """Records that one poll brought, at least one where it is not told what it passed over."""
+        return records if isinstance(records, cls) else cls(records, range(records[0].offset, records[-1].offset + 1))
+
+
 class Sink(Protocol):
     """Where outputs go."""
 
@@ -38,8 +70,8 @@ class Store(Protocol):
         """Write values in this order, of which an empty one removes; return when all are acknowledged."""
         ...
 
-    async def commit(self, partition: int, next_offset: int) -> None:
-        """Say where reading would start without a state."""
+    async def commit(self, partition: int, next_offset: int) -> bool:
+        """Say where reading would start without a state; false where that was refused, for now."""
         ...
 
     async def seek(self, partition: int, offset: int) -> None:

@@ -1,8 +1,9 @@
 """The two stages as the pump runs them: wire formats around the two ``step`` functions, and their metrics."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 from driftline.detectors import profile_snapshot, profiling, verdict, verdict_snapshot
@@ -13,6 +14,7 @@ from driftline.detectors.profiling import PartitionState
 from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.watch import Watch
 from driftline.streams import wire
+from driftline.streams.dead_letters import Allowance, dead_letters
 from driftline.streams.metrics import Metrics
 from driftline.streams.wire import Outgoing, Raw
 
@@ -28,6 +30,7 @@ class Shared:
     partials_partitions: int
     max_record_bytes: int
     metrics: Metrics
+    dead_letters: Allowance = field(default_factory=Allowance)
 
     def partitions_of(self, stage: str) -> int:
         """Partitions of what a stage reads."""
@@ -59,9 +62,12 @@ class ProfilingStage:
         out.rejected = sorted(out.rejected + unreadable)
         out.skipped += len(records) - len(fresh)
         self._count(out, len(records))
+        allowed = shared.dead_letters.take(len(out.rejected))
+        shared.metrics.dead_letters.inc(allowed)
+        shared.metrics.suppressed_dead_letters.inc(len(out.rejected) - allowed)
         shared.metrics.watermark.labels(state.partition).set(state.closed_ms / 1000)
         shared.metrics.batch_seconds.labels("profiling").observe(perf_counter() - started)
-        return state, [*self._outgoing(out), *_dead_letters(fresh, out.rejected)]
+        return state, [*self._outgoing(out), *dead_letters(fresh, out.rejected[:allowed])]
 
     def _outgoing(self, out: Profiled) -> Iterator[Outgoing]:
         """Partials before their mark; single-record alerts first of all, for they are waited for."""
@@ -85,9 +91,8 @@ class ProfilingStage:
         ):
             if count:
                 metrics.records.labels(result).inc(count)
-        for _, reason in out.rejected:
-            metrics.rejected.labels(reason).inc()
-        metrics.dead_letters.inc(len(out.rejected))
+        for reason, count in Counter(reason for _, reason in out.rejected).items():
+            metrics.rejected.labels(reason).inc(count)
 
     def idle(self, state: PartitionState) -> list[Outgoing]:
         """What to send when the partition has been silent for a while."""
@@ -106,13 +111,6 @@ class ProfilingStage:
     def released(self, state: PartitionState) -> None:
         """Remove the series of a partition that another worker owns from now on."""
         self._shared.metrics.watermark.remove(state.partition)
-
-
-def _dead_letters(records: Sequence[Raw], rejected: Sequence[tuple[int, str]]) -> Iterator[Outgoing]:
-    if rejected:
-        by_offset = {record.offset: record for record in records}
-        for offset, reason in rejected:
-            yield wire.dead_letter(by_offset[offset], reason)
 
 
 class VerdictStage:

@@ -49,8 +49,8 @@ class TableStore:
             self._table.data[prefix + key] = value  # `table[key] = value` works only inside an event
         await asyncio.gather(*sent)
 
-    async def commit(self, partition: int, next_offset: int) -> None:
-        """Commit an offset: a hint, for the state's own offset decides. A refusal shows in the progress watch."""
+    async def commit(self, partition: int, next_offset: int) -> bool:
+        """Commit an offset: a hint, for the state's own offset decides. Refused for long, it shows in the watchdog."""
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 done = await self._app.consumer._commit({TP(self._topic, partition): next_offset})  # noqa: SLF001
@@ -58,11 +58,18 @@ class TableStore:
             done = False
         if not done:
             log.warning("%s[%d]: offset %d is saved, but not committed", self._topic, partition, next_offset)
+        return bool(done)
 
     async def seek(self, partition: int, offset: int) -> None:
-        """Go on reading there."""
+        """Go on reading there.
+
+        aiokafka's consumer runs in a thread of its own and may be touched from there only: a seek from here, while it
+        hands over what it has fetched, ends it with a KeyError.
+        """
         log.info("%s[%d]: sought to offset %d, where its state ends", self._topic, partition, offset)
-        await self._app.consumer.seek(TP(self._topic, partition), offset)
+        consumer = self._app.consumer
+        sought = consumer.seek(TP(self._topic, partition), offset)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sought, consumer._thread.thread_loop))  # noqa: SLF001
 
     async def position(self, partition: int) -> int:
         """Offset of the next record that would be handed over; 0 where that is not known yet."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from operator import attrgetter, length_hint
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 from urllib.parse import quote
 
 import msgspec
@@ -36,6 +36,28 @@ class Raw(Protocol):
     offset: int
     timestamp: int
     value: bytes | None
+
+
+class Remains(bytes):
+    """Stands for a value that can't be read: empty, so that no decoder takes it for one.
+
+    Parameters
+    ----------
+    reason
+        Why the record is rejected.
+    first, n_bytes
+        What is kept of the value, its first bytes, and how long it was.
+    """
+
+    def __new__(cls, reason: str, first: bytes = b"", n_bytes: int = 0) -> Self:
+        """Make the empty value."""
+        remains = super().__new__(cls)
+        remains.reason, remains.first, remains.n_bytes = reason, first, n_bytes
+        return remains
+
+    reason: str
+    first: bytes
+    n_bytes: int
 
 
 class Outgoing(NamedTuple):
@@ -117,6 +139,8 @@ def _second_look(value: bytes | None, max_bytes: int, error: Exception, watch: W
     RecordError
         Where the record is of neither form; the reason is then the prediction form's.
     """
+    if isinstance(value, Remains):
+        raise RecordError(value.reason) from error
     if value is None or len(value) > max_bytes:
         raise RecordError("tombstone" if value is None else "too_large") from error
     if not isinstance(error, msgspec.ValidationError):
@@ -253,21 +277,3 @@ def alert_record(alert: Alert) -> Outgoing:
     }
     encoded = tuple((name, text.encode()) for name, text in headers.items() if text)
     return Outgoing("alerts", alert.fingerprint.encode(), document(alert), encoded)
-
-
-def dead_letter(record: Raw, reason: str) -> Outgoing:
-    """A record that could not be used, as it was, with what was wrong and where it lay.
-
-    One that Kafka would refuse in one piece is cut off; a header then says how long it was.
-    """
-    value = record.value or b""
-    headers: dict[str, Any] = {
-        "reason": reason,
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-    }
-    if len(value) > MAX_DEAD_LETTER:
-        headers["size"] = len(value)
-    encoded = tuple((name, str(text).encode()) for name, text in headers.items())
-    return Outgoing("dead_letters", None, value[:MAX_DEAD_LETTER], encoded)

@@ -102,6 +102,27 @@ def test_injected_errors_hit_one_request_each_and_pass(broker: EmbeddedBroker) -
     assert asyncio.run(consume(broker, 1)) == [(0, b"taken")]
 
 
+def test_an_error_is_pending_until_it_meets_a_request_at_its_node() -> None:
+    with embedded_broker({"predictions": 3}, brokers=2) as broker:
+        broker.move_leader("predictions", 1, 2)
+        broker.push_errors("Produce", [NOT_LEADER, 0], node=2)
+        broker.push_errors("Produce", [NOT_LEADER], node=1)
+        assert broker.pending_errors("Produce", node=2) == 2
+        asyncio.run(produce(broker, b"taken"))
+        assert broker.pending_errors("Produce", node=2) == 0
+        assert broker.pending_errors("Produce", node=1) == 1
+
+
+def test_a_group_goes_on_at_the_coordinator_that_it_was_moved_to() -> None:
+    with embedded_broker({"predictions": 3}, brokers=2) as broker:
+        asyncio.run(produce(broker, b"first", b"second"))
+        for offset, node in enumerate((1, 2)):
+            broker.move_coordinator("readers", node)
+            broker.push_errors("OffsetCommit", [0], node=node)
+            assert [found for found, _ in asyncio.run(consume(broker, 1))] == [offset]
+            assert broker.pending_errors("OffsetCommit", node=node) == 0
+
+
 def test_an_error_for_an_unknown_request_is_refused(broker: EmbeddedBroker) -> None:
     with pytest.raises(ValueError, match="'Produced' is none of Produce, Fetch"):
         broker.push_errors("Produced", [NOT_LEADER])
@@ -181,7 +202,7 @@ def test_a_missing_package_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_library_that_does_not_load_is_an_answer_not_a_traceback() -> None:
-    child = [sys.executable, "-m", "driftline.streams.embedded", "/nowhere/librdkafka.so", "1"]
+    child = [sys.executable, "-m", "driftline.streams.mock_cluster", "/nowhere/librdkafka.so", "1"]
     ended = subprocess.run(child, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     assert "/nowhere/librdkafka.so" in json.loads(ended.stdout)["error"]
     assert not ended.stderr

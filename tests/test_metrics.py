@@ -23,6 +23,7 @@ from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
 from driftline.streams.metrics import MAX_SERIES, Metrics
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.wire import Remains
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAX_BYTES = 2_000
@@ -157,17 +158,28 @@ def test_series_beyond_the_cap_are_counted_and_not_exported() -> None:
     metrics = Metrics("1.2.3")
     for n in range(MAX_SERIES + 7):
         metrics.set_drift(metrics.drift_score, place(n), 0.5)
-    metrics.set_drift(metrics.drift_active, place(0), 1.0)  # the cap is on both gauges together
+    metrics.set_drift(metrics.drift_active, place(0), 1.0)  # an open alert is not kept out by scores
     metrics.set_drift(metrics.drift_score, place(3), 0.75)  # one that is there goes on
     assert n_scores(metrics) == MAX_SERIES
-    assert value(metrics, "series_dropped_total") == 8
+    assert value(metrics, "series_dropped_total") == 7
+    assert len(next(iter(metrics.drift_active.collect())).samples) == 1
     model, version, signal, detector = place(3)
     assert value(metrics, "drift_score", model=model, version=version, signal=signal, detector=detector) == 0.75
 
     metrics.forget([("churn", "v0")])
-    metrics.set_drift(metrics.drift_active, place(1), 1.0)  # there is room again
-    assert n_scores(metrics) == MAX_SERIES / 2
-    assert value(metrics, "series_dropped_total") == 8
+    metrics.set_drift(metrics.drift_score, place(MAX_SERIES + 1), 1.0)  # there is room again
+    assert n_scores(metrics) == MAX_SERIES / 2 + 1
+    assert value(metrics, "series_dropped_total") == 7
+
+
+def test_ten_thousand_models_make_no_more_series_than_the_cap_and_every_other_value_is_counted() -> None:
+    metrics = Metrics("1.2.3")
+    models, signals = 10_000, 21
+    for model in range(models):
+        for signal in range(signals):
+            metrics.set_drift(metrics.drift_score, (f"m{model}", "1", f"x{signal}", "psi"), 0.5)
+    assert n_scores(metrics) == MAX_SERIES
+    assert value(metrics, "series_dropped_total") == models * signals - MAX_SERIES
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("12"), st.sampled_from("xyz")), max_size=12))
@@ -236,6 +248,8 @@ def test_a_revoked_partition_takes_its_series_along() -> None:
 REJECTED = {
     "tombstone": None,
     "too_large": prediction(id="x" * MAX_BYTES),
+    "batch_too_large": Remains("batch_too_large"),
+    "batch_corrupt": Remains("batch_corrupt"),
     "invalid_utf8": prediction(id="x").replace(b'"x"', b'"\xff"'),
     "invalid_json": b"{",
     "missing_field": b'{"model": "churn", "version": "v1"}',

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from driftline.detectors.fit import fit
 from driftline.detectors.layout import LATE, Layout, N
@@ -70,6 +72,21 @@ def test_a_window_closes_when_the_watermark_reaches_its_end() -> None:
     assert [type(item) for item in found.items] == [Mark, Partial, Mark]
     assert marks(found) == [0, 60]
     assert found.state.cells[KEY].windows.keys() == {START_MS + MINUTE_MS}
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 10**6), min_size=1, max_size=8), max_size=6),
+    st.integers(1, 500),
+    st.integers(0, 2_000),
+)
+def test_between_batches_no_more_windows_are_open_than_the_lateness_spans(
+    batches: list[list[int]], window_s: int, lateness_s: int
+) -> None:
+    watch = watching(Plan(window_ms=window_s * SECOND_MS, lateness_ms=lateness_s * SECOND_MS), plain())
+    found = Profile(PartitionState(0, 1))
+    for moments_s in batches:
+        fed(moments_s, watch, found)
+        assert len(found.state.cells[KEY].windows) <= lateness_s // window_s + 2
 
 
 def test_a_partial_says_after_which_record_its_window_was_closed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from driftline.detectors.errors import OperatorError
 from driftline.detectors.plan import Plan
 from driftline.detectors.snapshot import OWN, cell_key
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Session, WorkerDied, Write
-from driftline.streams.pump import NUDGE_AFTER_S, SEEKS, Pump
+from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS, Pump
 from driftline.streams.rehearsal import STAGES, Outcome, Rehearsal, Turn
+from driftline.streams.seams import Polled
 from driftline.streams.stages import ProfilingStage
+from driftline.streams.watchdog import UNREADY_AFTER_S, Watchdog
 from tests.logs import SENSITIVE, Shape, baselines, prediction_log, spread, watching
 
 if TYPE_CHECKING:
@@ -64,10 +67,14 @@ class Bench:
         self.log = self.broker.logs[P0]
         self.restart()
 
-    def restart(self, sink: Callable[[Session], MemorySink] = MemorySink) -> None:
+    def restart(
+        self,
+        sink: Callable[[Session], MemorySink] = MemorySink,
+        store: Callable[[Session, str], MemoryStore] = MemoryStore,
+    ) -> None:
         """A new worker."""
         self.session = Session(self.broker)
-        self.sink, self.store = sink(self.session), MemoryStore(self.session, "predictions")
+        self.sink, self.store = sink(self.session), store(self.session, "predictions")
         self.pump: Pump[Any] = Pump(
             ProfilingStage(self.shared),
             self.sink,
@@ -207,6 +214,34 @@ async def test_a_state_whose_outputs_could_not_be_sent_is_never_saved() -> None:
     assert bench.broker.committed == {}
 
 
+class Outsider(MemoryStore):
+    """The store of a worker that has dropped out of its group: states are saved, offsets are not committed."""
+
+    is_member = False
+
+    async def commit(self, partition: int, next_offset: int) -> bool:
+        return self.is_member and await super().commit(partition, next_offset)
+
+
+@in_a_loop
+async def test_a_worker_whose_commits_are_refused_stands_still_for_the_watchdog_until_one_succeeds() -> None:
+    bench = Bench()
+    bench.restart(store=Outsider)
+    dog = Watchdog(lambda: bench.now_s)
+    for _ in range(8):
+        bench.now_s += UNREADY_AFTER_S / 2
+        await bench.take(30)  # records come all the time
+        dog.observe({"0": bench.pump.progress(0, 300)})
+    assert dog.stuck_for() > UNREADY_AFTER_S
+    assert dog.complaint() is not None
+    bench.store.is_member = True  # type: ignore[attr-defined]
+    bench.now_s += INTERVAL_S
+    await bench.pump.tick()
+    dog.observe({"0": bench.pump.progress(0, 300)})
+    assert dog.complaint() is None
+    assert bench.broker.committed == {P0: 240}
+
+
 @in_a_loop
 async def test_a_state_whose_saving_failed_is_restored_from_what_was_saved() -> None:
     bench = Bench()
@@ -271,6 +306,27 @@ async def test_a_hole_in_the_log_is_believed_after_some_seeks(hole: range) -> No
 
 
 @in_a_loop
+async def test_a_poll_that_only_passed_a_hole_moves_the_state_on_and_is_saved() -> None:
+    bench = Bench(n=100)
+    await bench.take(100)
+    end = bench.next_offset
+    await bench.pump.take(0, Polled([], range(end, end + 1)))  # the end of a transaction, and of the log
+    assert bench.next_offset == end + 1
+    await bench.pump.checkpoint(0)
+    assert bench.broker.committed[P0] == end + 1
+
+
+@in_a_loop
+async def test_a_poll_that_began_above_the_state_is_dropped_though_it_only_passed_a_hole() -> None:
+    bench = Bench(n=100)
+    await bench.take(50)
+    await bench.pump.take(0, Polled([], range(100, 101)))  # 50 records lie in between, and were lost on the way
+    assert bench.next_offset == 50
+    await bench.drain()
+    assert bench.next_offset == bench.log.end
+
+
+@in_a_loop
 async def test_records_that_come_again_are_skipped_and_counted_as_such() -> None:
     bench = Bench()
     await bench.take(60)
@@ -296,6 +352,26 @@ async def test_a_partition_with_lag_that_brings_nothing_is_read_again_from_its_s
     assert bench.next_offset == end
     bench.now_s += NUDGE_AFTER_S
     assert not await bench.pump.nudge(0, end)
+
+
+async def silent_beside_another(batches: int) -> bool:
+    """Let partition 1 bring batches that take long, and tell whether partition 0, which has lag, is nudged."""
+    bench = Bench()
+    await bench.take(60)
+    bench.pump.own([0, 1])
+    other = [replace(record, partition=1) for record in bench.poll(batches)]
+    for offset, record in enumerate(other):
+        bench.now_s += NUDGE_AFTER_S / 2
+        await bench.pump.take(1, [replace(record, offset=offset)])
+    return await bench.pump.nudge(0, bench.log.end)
+
+
+@in_a_loop
+async def test_what_waits_behind_slow_batches_of_others_is_not_read_again_before_its_turn() -> None:
+    longest = 2 * (QUEUE_BATCHES + 2)
+    assert not await silent_beside_another(3)
+    assert not await silent_beside_another(longest - 1)
+    assert await silent_beside_another(longest + 1)
 
 
 # Retention.

@@ -1,11 +1,17 @@
+from typing import TYPE_CHECKING
+
 import msgspec
 import pytest
 
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.fit import fit
 from driftline.detectors.plan import Plan
 from driftline.detectors.watch import Watch, is_name
 from tests.logs import plain, watching
+
+if TYPE_CHECKING:
+    from driftline.detectors.records import Value
 
 KEY = ("m", "1")
 
@@ -65,6 +71,16 @@ def test_more_models_than_the_plan_has_room_for_are_refused_but_a_known_one_may_
 def test_more_signals_than_the_plan_allows_are_refused() -> None:
     with pytest.raises(OperatorError, match=r"plan\.max_signals = 3: .* has 4"):
         watching(Plan(max_signals=3), plain())
+
+
+def test_more_levels_or_bins_than_the_plan_allows_are_refused_and_as_many_are_not() -> None:
+    signals: dict[str, list[Value]] = {"kind": list("abcabc"), "age": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
+    most = {name: len(signal.counts) for name, signal in fit("m", "1", signals).signals.items()}
+    for name, n in most.items():
+        one = fit("m", "1", {name: signals[name]})
+        with pytest.raises(OperatorError, match=rf"plan\.max_levels = {n - 1}: signal '{name}' .* has {n}"):
+            watching(Plan(max_levels=n - 1), one)
+        assert watching(Plan(max_levels=n), one).layouts.keys() == {KEY}
 
 
 @pytest.mark.parametrize("name", ["", "a|b", "a\nb", "a\x00", "x" * 129])

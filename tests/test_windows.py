@@ -29,7 +29,7 @@ def test_the_highest_time_before_each_record_is_the_same_however_the_log_is_cut(
 @given(event_ms=st.integers(0, 10**6), highest_ms=st.integers(0, 10**6), window_ms=st.integers(1, 1000))
 def test_a_record_is_late_when_its_window_is_closed(event_ms: int, highest_ms: int, window_ms: int) -> None:
     closed_ms = closed_through(highest_ms, window_ms, 50)
-    [late] = is_late(np.array([event_ms]), np.array([highest_ms]), window_ms, 50).tolist()
+    [late] = is_late(window_start(np.array([event_ms]), window_ms), np.array([highest_ms]), window_ms, 50).tolist()
     assert late == (event_ms < closed_ms)
 
 

@@ -1,0 +1,148 @@
+"""What aiokafka has fetched, read within bounds: nothing that lies on a topic ends a worker or fills its memory.
+
+aiokafka raises at a batch that it can't read, forgets the records that it had read before it, and raises again at the
+next attempt, for ever. Here every offset of such a batch gives a record instead, whose value says what is wrong: the
+offsets stay without a hole, and each of them is rejected and counted like any other bad record.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from typing import Any, ClassVar
+
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from driftline.streams.codecs import BatchTooLarge, limited
+from driftline.streams.seams import Polled
+from driftline.streams.wire import MAX_DEAD_LETTER, Remains
+
+log = logging.getLogger(__name__)
+
+POLL_BYTES = 4 * 2**20
+"""Bytes of one partition after which a poll ends."""
+ATTEMPTS = 3
+"""How often a batch with a wrong checksum is fetched before it is believed that the broker has it so."""
+
+
+class _Batches:
+    """The batches of one fetch, aiokafka's ``MemoryRecords``; it remembers the one that is being read."""
+
+    def __init__(self, records: Any) -> None:
+        self._records, self.current = records, None
+        self.has_next = records.has_next
+
+    def next_batch(self) -> Any:
+        """The next batch."""
+        self.current = None
+        self.current = self._records.next_batch()
+        return self.current
+
+
+class ReadableRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka's class is untyped to us
+    """Records of one partition, with a stand-in for each that can't be read.
+
+    Parameters
+    ----------
+    tp
+        Topic and partition.
+    records, rest
+        As aiokafka's class takes them.
+    """
+
+    next_fetch_offset: int
+    _records_iterator: Iterator[ConsumerRecord[Any, Any]]
+    _suspects: ClassVar[dict[TopicPartition, tuple[int, int]]] = {}
+    """Per partition, end and failed attempts of the batch that failed last."""
+
+    def __init__(self, tp: TopicPartition, records: Any, *rest: Any) -> None:
+        super().__init__(tp, _Batches(records), *rest)
+
+    def __next__(self) -> ConsumerRecord[Any, Any]:
+        try:
+            return next(self._records_iterator)
+        except StopIteration:
+            raise
+        except Exception as error:
+            if self._records.current is None:
+                raise  # not even the length of the batch can be believed: no broker keeps such a log
+            self._records_iterator = self._after(error)
+            return next(self)
+
+    def _after(self, error: Exception) -> Iterator[ConsumerRecord[Any, Any]]:
+        """What follows where a batch can't be read further: nothing, lest it be fetched again, or stand-ins."""
+        end = self._records.current.next_offset
+        suspect, attempts = self._suspects.get(self._tp, (end, 0))
+        attempts = attempts + 1 if suspect == end else 1
+        if isinstance(error, CorruptRecordException) and attempts < ATTEMPTS:
+            self._suspects[self._tp] = end, attempts
+            return iter(())
+        return chain(self._stand_ins(error), self._unpack_records())
+
+    def _stand_ins(self, error: Exception) -> Iterator[ConsumerRecord[Any, Any]]:
+        """One record for every offset of the batch that was not read."""
+        tp, batch = self._tp, self._records.current
+        offsets = range(max(self.next_fetch_offset, getattr(batch, "base_offset", 0)), batch.next_offset)
+        log.error("%s[%d]: offsets %d to %d are rejected: %s", *tp, offsets.start, offsets.stop - 1, error)
+        reason = "batch_too_large" if isinstance(error, BatchTooLarge) else "batch_corrupt"
+        for offset in offsets:
+            self.next_fetch_offset = offset + 1
+            yield ConsumerRecord(*tp, offset, 0, 0, None, Remains(reason), None, -1, 0, ())
+
+
+class BoundedPoll(fetcher.FetchResult):  # type: ignore[misc]  # as above
+    """What one fetch has brought of a partition; a poll takes some of it, by number and by bytes."""
+
+    _partition_records: Any
+    largest: ClassVar[int]
+    """Bytes of a record beyond which only its beginning is kept."""
+
+    def getall(self, max_records: int | None = None) -> list[ConsumerRecord[Any, Any]]:
+        """What one poll takes."""
+        if not self.check_assignment(self._topic_partition) or not self.has_more():
+            return []
+        records, found, left = self._partition_records, [], POLL_BYTES
+        start = records.next_fetch_offset
+        for record in records:
+            size = record.serialized_key_size + record.serialized_value_size
+            if record.headers:
+                size += sum(len(name) + len(value or b"") for name, value in record.headers)
+            found.append(record if size <= self.largest else _cut(record))
+            left -= size
+            if left <= 0 or len(found) == max_records:
+                break
+        else:
+            self._partition_records = None
+        self._assignment.state_value(self._topic_partition).consumed_to(records.next_fetch_offset)
+        return Polled(found, range(start, records.next_fetch_offset))
+
+
+def _cut(record: ConsumerRecord[Any, Any]) -> ConsumerRecord[Any, Any]:
+    """A record that is too large for anything, as what its dead letter needs of it."""
+    value = record.value or b""
+    remains = Remains("too_large", value[:MAX_DEAD_LETTER], len(value))
+    place = record.topic, record.partition, record.offset, record.timestamp, record.timestamp_type
+    return ConsumerRecord(*place, None, remains, None, -1, len(remains), ())
+
+
+@contextmanager
+def bounded(max_batch_bytes: int, max_record_bytes: int) -> Iterator[None]:
+    """Let aiokafka's consumers, in all of this process, read within bounds; for programs of our own only.
+
+    Parameters
+    ----------
+    max_batch_bytes
+        A batch that would unpack to more is rejected, every offset of it.
+    max_record_bytes
+        A record that is longer, and longer than a poll, is cut as soon as it is read.
+    """
+    largest = max(max_record_bytes, POLL_BYTES)
+    ours = {"PartitionRecords": ReadableRecords, "FetchResult": type("Poll", (BoundedPoll,), {"largest": largest})}
+    with ExitStack() as stack:
+        stack.enter_context(limited(max_batch_bytes))
+        for name, replacement in ours.items():
+            stack.callback(setattr, fetcher, name, getattr(fetcher, name))
+            setattr(fetcher, name, replacement)
+        yield
