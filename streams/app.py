@@ -35,6 +35,10 @@ STOP_TIMEOUT_S = 15.0
 """For the last snapshots. What follows takes some seconds more: altogether it must stay below a supervisor's patience."""
 
 
+OUTAGE_MS = 3_600_000
+"""For how long records wait for brokers that are away; aiokafka would give them up, and so the worker end, after 40 s."""
+
+
 class KafkaSink:
     """Writes outputs through a producer of its own: idempotent, so in order and without duplicates of its making.
 
@@ -117,7 +121,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             opened(AIOKafkaConsumer, settings.kafka, group_id=None, enable_auto_commit=False)
         )
         producer = await stack.enter_async_context(
-            opened(AIOKafkaProducer, settings.kafka, enable_idempotence=True, linger_ms=5)
+            opened(AIOKafkaProducer, settings.kafka, enable_idempotence=True, linger_ms=5, request_timeout_ms=OUTAGE_MS)
         )
         names = msgspec.structs.asdict(topics)
         sizes = await _sizes(consumer, producer, names)

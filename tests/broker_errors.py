@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from aiokafka import AIOKafkaProducer
 
 from driftline.streams.embedded import EmbeddedBroker, embedded_broker
-from tests.chaos import differences
 from tests.chaos_log import Fleet, build_fleet
+from tests.chaos_stage import differences
 from tests.fleet import (
     Outcome,
     Workers,

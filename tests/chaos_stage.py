@@ -159,7 +159,12 @@ def run_kafka(directory: Path, *arguments: str) -> str:
 
 async def equal(stage: Stage, found: Outcome) -> list[str]:
     """What is not equal to the undisturbed run, in words."""
-    wanted, problems = stage.wanted, []
+    return differences(stage.wanted, found)
+
+
+def differences(wanted: Outcome, found: Outcome) -> list[str]:
+    """What is not equal, in words."""
+    problems = []
     if found.contradictions:
         problems.append(f"{found.contradictions} final verdicts were told again with another content")
     mine_n, theirs_n = (sum(orjson.loads(each)["n"] for each in which.verdicts.values()) for which in (wanted, found))
