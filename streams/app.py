@@ -30,8 +30,14 @@ from driftline.streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
+MAX_FETCH_BYTES = 2**21
+"""Per partition. Larger batches cost less per record, above all with many models, and more memory."""
 STOP_TIMEOUT_S = 15.0
 """For the last snapshots. What follows takes some seconds more: altogether it must stay below a supervisor's patience."""
+
+
+OUTAGE_MS = 3_600_000
+"""For how long records wait for brokers that are away; aiokafka would give them up, and so the worker end, after 40 s."""
 
 
 class KafkaSink:
@@ -87,6 +93,7 @@ def make_app(settings: Settings, datadir: str) -> faust.App:
         stream_buffer_maxsize=16,  # in batches
         stream_wait_empty=False,
         broker_max_poll_records=worker.max_batch_records,
+        consumer_max_fetch_size=MAX_FETCH_BYTES,
         broker_session_timeout=worker.session_timeout_s,
         broker_heartbeat_interval=worker.session_timeout_s / 4,
         broker_request_timeout=max(40.0, worker.session_timeout_s + 10),
@@ -116,7 +123,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             opened(AIOKafkaConsumer, settings.kafka, group_id=None, enable_auto_commit=False)
         )
         producer = await stack.enter_async_context(
-            opened(AIOKafkaProducer, settings.kafka, enable_idempotence=True, linger_ms=5)
+            opened(AIOKafkaProducer, settings.kafka, enable_idempotence=True, linger_ms=5, request_timeout_ms=OUTAGE_MS)
         )
         names = msgspec.structs.asdict(topics)
         sizes = await _sizes(consumer, producer, names)
@@ -149,10 +156,11 @@ async def _run(worker: Worker, follower: BaselineFollower) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    endless = (worker.tick(), follower.follow(), worker.start(), stop.wait())
-    ticking, *others = tasks = [asyncio.create_task(each) for each in endless]
+    endless = (worker.tick(), worker.watch(), follower.follow(), worker.start(), stop.wait())
+    ticking, watching, *others = tasks = [asyncio.create_task(each) for each in endless]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    ticking.cancel()
+    for task in (ticking, watching):  # before the states are released: they would take them up again
+        task.cancel()
     failed = [error for task in done if (error := task.exception()) is not None]
     try:
         if failed:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
 from driftline.streams.seams import Sink
@@ -80,9 +81,13 @@ class TableStore:
             return 0
 
     async def log_start(self, partition: int) -> int:
-        """First offset that the log still has."""
+        """First offset that the log still has; waits for Kafka where that is away."""
         tp = TP(self._topic, partition)
-        return int((await self._app.consumer.earliest_offsets(tp))[tp])
+        while True:
+            try:
+                return int((await self._app.consumer.earliest_offsets(tp))[tp])
+            except KafkaTimeoutError:  # after 40 s
+                log.warning("%s[%d]: no broker tells where the log begins; waiting", *tp)
 
 
 def _prefix(partition: int) -> bytes:

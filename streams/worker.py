@@ -123,7 +123,16 @@ class Worker:
         return self._watchdog.complaint() if self.is_consuming else "rebalancing or restoring state"
 
     async def tick(self) -> None:
-        """Save what is due, tell of silence, measure lag, twice a second.
+        """Save what is due and tell of silence, twice a second. While Kafka is away this waits for it."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self.is_consuming:
+                for topic, pump in self._pumps.items():
+                    await pump.tick()
+                    await self._nudge(topic, pump)
+
+    async def watch(self) -> None:
+        """Measure lag and progress, twice a second: apart from saving, lest a wait for Kafka look like a blocked loop.
 
         Raises
         ------
@@ -143,9 +152,6 @@ class Worker:
                         for partition, progress in self._owned(topic, pump).items()
                     }
                 )
-                for topic, pump in self._pumps.items():
-                    await pump.tick()
-                    await self._nudge(topic, pump)
             else:
                 self._watchdog.observe({"group": Progress(0, 1, 0)})
 

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 START, END = "<!-- chaos -->", "<!-- end of chaos -->"
 SCENARIOS = (chaos_faults, chaos_measures, chaos_input, chaos_clocks, chaos_size)
 FAULTS: dict[str, Fault] = {fault.name: fault for scenarios in SCENARIOS for fault in scenarios.FAULTS}
-QUICK = ("calm-quick", "kill-quick", "pause-quick", "broker-quick", "term-quick")
+QUICK = (
+    *("calm-quick", "kill-quick", "kill-control", "pause-quick", "broker-quick", "term-quick"),
+    *("term-away", "stuck-consumer"),
+)
 
 
 class Run(NamedTuple):

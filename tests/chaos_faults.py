@@ -86,6 +86,7 @@ async def broker_away(stage: Stage) -> str:
         await asyncio.sleep(120)
         await stage.kafka("start")
         back_s = await stage.view.consuming(since=time.monotonic(), within_s=30)
+    assert not stage.ended, f"workers did not wait, but ended with {stage.ended}"
     return f"{left} before; consuming {back_s:.1f} s after its return"
 
 
@@ -186,7 +187,12 @@ FAULTS = (
     Fault("pause-quick", "SIGSTOP for 1.5 x session timeout, twice", EQUAL, few_pauses),
     Fault("broker", "broker kill -9 and restart, 4 times", EQUAL, broker_crashes),
     Fault("broker-quick", "broker kill -9 and restart, once", EQUAL, broker_crash),
-    Fault("broker-away", "broker away for 2 minutes", f"{EQUAL}, consuming within 30 s of its return", broker_away),
+    Fault(
+        "broker-away",
+        "broker away for 2 minutes",
+        f"{EQUAL}, no worker ends, consuming within 30 s of its return",
+        broker_away,
+    ),
     Fault("leader", "the leader of 3 brokers kill -9, twice", EQUAL, leader_crashes, brokers=3),
     Fault(
         "storm",

@@ -62,6 +62,9 @@ def differences(wanted: Outcome, found: Outcome) -> list[str]:
     problems = []
     if found.contradictions:
         problems.append(f"{found.contradictions} final verdicts were told again with another content")
+    mine_n, theirs_n = (sum(orjson.loads(each)["n"] for each in which.verdicts.values()) for which in (wanted, found))
+    if mine_n != theirs_n:
+        problems.append(f"the verdicts count {theirs_n:,} records instead of {mine_n:,}")
     for what in ("verdicts", "states"):
         mine, theirs = getattr(wanted, what), getattr(found, what)
         if mine != theirs:
