@@ -1,6 +1,6 @@
 """A worker that tells of every batch of predictions: ``python -m tests.chaos_probe FILE [arguments of driftline]``.
 
-A line a batch: wall clock when it was done, ms; records; milliseconds of CPU that it took; age of its oldest record, ms.
+A line a batch: partition; wall clock when it was done, ms; records; milliseconds of CPU that it took; age of its oldest record, ms.
 Age is what Kafka's timestamp says, so it holds the wait for whatever else the event loop and the machine did.
 """
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class Batch(NamedTuple):
     """One line."""
 
+    partition: int
     at_ms: float
     n: int
     took_ms: float
@@ -33,7 +34,9 @@ class Batch(NamedTuple):
 def batches(path: Path) -> list[Batch]:
     """What a probe has written."""
     lines = path.read_text(encoding="ascii").splitlines()
-    return [Batch(float(at), int(n), float(took), float(age)) for at, n, took, age in map(str.split, lines)]
+    return [
+        Batch(int(at), float(done), int(n), float(took), float(age)) for at, done, n, took, age in map(str.split, lines)
+    ]
 
 
 def probe(path: Path) -> None:
@@ -44,7 +47,9 @@ def probe(path: Path) -> None:
         started = time.thread_time()
         result = step(stage, state, records)
         took_ms, now_ms = (time.thread_time() - started) * 1000, time.time() * 1000
-        lines.write(f"{now_ms:.1f} {len(records)} {took_ms:.3f} {now_ms - records[0].timestamp:.1f}\n")
+        lines.write(
+            f"{state.partition} {now_ms:.1f} {len(records)} {took_ms:.3f} {now_ms - records[0].timestamp:.1f}\n"
+        )
         return result
 
     ProfilingStage.step = timed  # type: ignore[assignment, method-assign]

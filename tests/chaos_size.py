@@ -17,13 +17,13 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from driftline.detectors.plan import plan_from
-from driftline.detectors.watch import Watch
 from driftline.streams import wire
 from driftline.streams.metrics import MAX_SERIES
 from tests.chaos_log import N_FEATURES, Fleet, build_fleet
 from tests.chaos_probe import batches
 from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage
 from tests.fleet import ROOT, Outcome, expected, publish, states_saved, verdicts_complete
+from tests.logs import watching
 from tests.onlooker import Onlooker, by_label, read, total
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NEW_PER_S = 10_000 / 60
 KNOWN_PER_S = 2_000
 TICK_S = 0.05
+SCRAPE_S = 5.0
 BEFORE_S = 20.0
 RSS_MIB = 1024.0
 READY_S = 60.0
@@ -81,7 +82,7 @@ async def capped_log(settings: Settings, size: Size) -> Log:
 
 @dataclass
 class Traffic:
-    """Publishes at a steady pace, with event times of now."""
+    """Publishes at a steady pace, with event times of now: known models to even partitions, others to odd ones."""
 
     producer: AIOKafkaProducer
     settings: Settings
@@ -95,7 +96,7 @@ class Traffic:
         now_ms, x = time.time_ns() // 1_000_000, self.rng.normal(size=N_FEATURES).round(4).tolist()
         features = {f"x{place}": value for place, value in enumerate(x)} | {"kind": "a"}
         document = {"model": model, "version": "1", "timestamp": now_ms, "features": features, "prediction": sum(x)}
-        partition = int(self.rng.integers(self.partitions))
+        partition = 2 * int(self.rng.integers(self.partitions // 2)) + (model.partition("-")[0] != "model")
         await self.producer.send(
             self.settings.topics.predictions, orjson.dumps(document), partition=partition, timestamp_ms=now_ms
         )
@@ -115,23 +116,25 @@ class Traffic:
 
     async def flood(self, new: list[bytes], worker: Onlooker) -> None:
         """New baselines, each followed by records once the worker has seen it; and records of unknown models."""
-        told, followed, n_known = 0.0, 0, int(total(await worker.metrics(), "models_watched"))
+        told = seen = followed = 0
+        n_known = total(await worker.metrics(), "models_watched")
+        per_tick = NEW_PER_S * TICK_S
         for tick in count(1):
-            upto = min(len(new), int(tick * TICK_S * NEW_PER_S))
-            for place in range(int(told), upto):
+            upto = min(len(new), int(tick * per_tick))
+            for place in range(told, upto):
                 document = orjson.loads(new[place])
                 key = wire.model_key(document["model"], document["version"])
                 await self.producer.send(self.settings.topics.baselines, new[place], key=key)
                 for _ in range(PER_NEW_MODEL):
                     await self.record(f"ghost-{place}")
-            told = upto
-            if tick % 20 == 0:
+            if tick % int(SCRAPE_S / TICK_S) == 0:
                 samples = await worker.metrics()
                 seen = total(samples, "models_watched") + total(samples, "refused_baselines_total") - n_known
-                for place in range(followed, seen):
-                    for _ in range(PER_NEW_MODEL):
-                        await self.record(f"new-{place}")
-                followed = seen
+            follow = min(seen, followed + int(2 * per_tick))
+            for place in range(followed, follow):
+                for _ in range(PER_NEW_MODEL):
+                    await self.record(f"new-{place}")
+            told, followed = upto, follow
             if followed == len(new):
                 return
             await self.tick()
@@ -188,14 +191,12 @@ async def flood(stage: Stage) -> str:
         await producer.stop()
     most_mib = await watching
     told = batches(worker.log.with_name(worker.log.name.replace(".probed.log", ".batches")))
-    took = [
-        _p99([each.took_ms for each in told if start <= each.at_ms < stop])
-        for start, stop in ((start_ms, flood_ms), (flood_ms, end_ms))
-    ]
-    aged = [
-        _p99([each.age_ms for each in told if start <= each.at_ms < stop])
-        for start, stop in ((start_ms, flood_ms), (flood_ms, end_ms))
-    ]
+    known_only = [each for each in told if each.partition % 2 == 0]
+    spans = ((start_ms, flood_ms), (flood_ms, end_ms))
+    took, aged = (
+        [_p99([getattr(each, what) for each in known_only if start <= each.at_ms < stop]) for start, stop in spans]
+        for what in ("took_ms", "age_ms")
+    )
     refused = max(0, len(crowd.new) + len(crowd.baselines) - crowd.plan["max_models"])
     counted, unknown = (
         by_label(samples, "records_rejected_total", "reason"),
@@ -203,7 +204,7 @@ async def flood(stage: Stage) -> str:
     )
     series = sum(each.name in ("driftline_drift_score", "driftline_drift_active") for each in samples)
     notes = (
-        f"{len(crowd.new):,} new models in {(end_ms - flood_ms) / 1000:.0f} s, {refused:,} refused; CPU of batches p99 {took[0]:.1f} -> "
+        f"{len(crowd.new):,} new models in {(end_ms - flood_ms) / 1000:.0f} s, {refused:,} refused; CPU of known models' batches p99 {took[0]:.1f} -> "
         f"{took[1]:.1f} ms, records' age p99 {aged[0]:.0f} -> {aged[1]:.0f} ms; RSS {most_mib:.0f} MiB at most; {series:,} drift series of {len(samples):,}"
     )
     print(notes, file=sys.stderr)
@@ -217,10 +218,10 @@ async def flood(stage: Stage) -> str:
 
 async def _all_read(worker: Onlooker, n: int) -> Any:
     """Metrics once all records are read."""
-    for _ in range(120):
+    for _ in range(24):
         if read(samples := await worker.metrics()) == n:
             return samples
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(SCRAPE_S)
     raise AssertionError(f"{read(samples)} of {n} records are read")
 
 
@@ -242,9 +243,7 @@ async def cells_log(settings: Settings, size: Size) -> Log:
     fleet = build_fleet(size.records // 4, 8, partitions)
     n = size.records // 100 // partitions
     baselines = clones(fleet.baselines, n)
-    watch = Watch(plan_from(fleet.plan | {"max_models": 20_000}))
-    for each in baselines:
-        watch = watch.with_baseline(each)
+    watch = watching(plan_from(fleet.plan | {"max_models": 20_000}), *baselines)
     values = [list(records) for records in fleet.values]
     for records in values:
         for place, (at_ms, value) in enumerate(records[:-1]):
@@ -268,12 +267,19 @@ async def restart(stage: Stage) -> str:
     stage.workers.kill(process)
     process = stage.workers.start()
     worker = Onlooker(process, stage.workers.logs[process.pid])
-    ready_s = await worker.ready(READY_S)
-    samples = await worker.metrics()
-    again = total(samples, "records_in_total")
-    assert total(samples, "damaged_snapshots_total") == 0
-    assert total(samples, "assigned_partitions") == stage.fleet.partitions
-    return f"{len(stage.wanted.states):,} states; ready after {ready_s:.1f} s, {again} records read again, {worker.usage().rss_mib:.0f} MiB"
+    started = time.monotonic()
+    await worker.ready(READY_S)
+    ready_s = time.monotonic() - started
+    while total(samples := await worker.metrics(), "assigned_partitions") < stage.fleet.partitions:
+        assert time.monotonic() - started < READY_S, "ready, but its states are not restored"
+        await asyncio.sleep(TICK_S)
+    restored_s = time.monotonic() - started
+    damaged, again = total(samples, "damaged_snapshots_total"), total(samples, "records_in_total")
+    assert damaged == 0, f"{damaged} snapshots are damaged"
+    return (
+        f"{len(stage.wanted.states):,} states; ready after {ready_s:.1f} s, all restored after {restored_s:.1f} s, "
+        f"{again:,} records read again, {worker.usage().rss_mib:.0f} MiB"
+    )
 
 
 FAULTS = (
