@@ -5,7 +5,7 @@ SEEDS ?= 1
 BIN := .venv/bin
 READY := .venv/.ready
 COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
-PROGRAMS = $(shell grep -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
+PROGRAMS = $(shell grep -d skip -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types lock bench curves peers chaos chaos-quick soak clean

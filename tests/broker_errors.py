@@ -25,6 +25,7 @@ from tests.fleet import (
     Workers,
     differences,
     expected,
+    logged,
     outcome_on,
     publish,
     settings_for,
@@ -242,7 +243,7 @@ async def run(name: str, rounds: int, directory: Path) -> Run:
             workers.start()
             await _disturb(cluster, (DISTURBANCES | FATAL)[name], log, rounds)
             problems = await _problems(cluster, fleet, expected(fleet.watch, log))
-    return Run(problems, cluster.injected, cluster.ended, _logged(config))
+    return Run(problems, cluster.injected, cluster.ended, logged(config))
 
 
 async def _disturb(cluster: Cluster, disturbance: Disturbance, log: Sequence[Sequence[Record]], rounds: int) -> None:
@@ -264,11 +265,6 @@ async def _disturb(cluster: Cluster, disturbance: Disturbance, log: Sequence[Seq
                     cluster.inject(disturbance.provoked_by)
                     await cluster.met(disturbance.provoked_by)
                 await cluster.met(errors)
-
-
-def _logged(config: Path) -> str:
-    """What the workers of a run have logged."""
-    return "".join(path.read_text(encoding="utf-8") for path in sorted(config.parent.glob(f"{config.stem}-*.log")))
 
 
 async def _problems(cluster: Cluster, fleet: Fleet, wanted: Outcome) -> list[str]:

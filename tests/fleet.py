@@ -273,6 +273,12 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
 
 
+def logged(config: Path) -> str:
+    """What the workers of a configuration have logged, in the order of their starts."""
+    paths = sorted(config.parent.glob(f"{config.stem}-*.log"), key=lambda path: int(path.stem.rpartition("-")[2]))
+    return "".join(path.read_text(encoding="utf-8") for path in paths)
+
+
 def _catches(pid: int, number: int) -> bool:
     """Whether a process has a handler for a signal; before that, Python's start is simply ended by it."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")

@@ -21,7 +21,7 @@ from driftline.streams.connection import opened
 from driftline.streams.memory import Record
 from driftline.streams.topics import create_topics
 from driftline.streams.wire import Remains
-from tests.fleet import Workers, expected, outcome_on, publish, settings_for, states_saved, verdicts_complete
+from tests.fleet import Workers, expected, logged, outcome_on, publish, settings_for, states_saved, verdicts_complete
 from tests.hostile import NOW_MS, batch, bomb, resealed, write
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def make_topics(settings: Settings) -> None:
 
 def scraped(config: Path) -> dict[tuple[str, ...], float]:
     """Name and labels of every sample of the worker that was started last."""
-    [*_, port] = re.findall(r"metrics on http://127.0.0.1:(\d+)", config.with_suffix(".log").read_text("utf-8"))
+    [*_, port] = re.findall(r"metrics on http://127.0.0.1:(\d+)", logged(config))
     with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         families = text_string_to_metric_families(answer.read().decode())
     samples = [sample for family in families for sample in family.samples]
@@ -124,7 +124,7 @@ def test_a_worker_outlives_bombs_and_giants_and_counts_all_that_can_be_read(kafk
         asyncio.run(states_saved(settings, {0: len(log)}, within_s=60))
         asyncio.run(verdicts_complete(settings, wanted, within_s=60))
         assert fleet.stop() == [0]
-    found, told = asyncio.run(outcome_on(settings)), config.with_suffix(".log").read_text("utf-8")
+    found, told = asyncio.run(outcome_on(settings)), logged(config)
     assert (found.verdicts, found.alerts, found.states) == (wanted.verdicts, wanted.alerts, wanted.states)
     assert grown <= 128 * MIB
     rejected = {key[1]: n for key, n in counted.items() if key[0] == "driftline_records_rejected_total"}
@@ -154,4 +154,4 @@ def test_a_log_that_ends_with_a_transaction_is_read_to_its_end(kafka: str, tmp_p
         counted = scraped(config)
         assert fleet.stop() == [0]
     assert counted["driftline_records_total", "accepted"] == 100
-    assert "sought" not in config.with_suffix(".log").read_text("utf-8")
+    assert "sought" not in logged(config)
