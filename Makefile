@@ -8,7 +8,7 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --
 PROGRAMS = $(shell grep -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench curves peers chaos chaos-quick clean
+.PHONY: help venv demo test lint types lock bench curves peers chaos chaos-quick soak clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -51,6 +51,9 @@ curves: $(READY)  ## Measure what more features, models and partitions cost
 peers:  ## Make the environments of the peers in benchmarks/peers
 	$(foreach name,$(basename $(notdir $(wildcard benchmarks/peers/*.txt))),$(PYTHON) -m venv .cache/peers/$(name) && \
 		.cache/peers/$(name)/bin/python -m pip install -q --disable-pip-version-check --only-binary :all: -r benchmarks/peers/$(name).txt &&) true
+
+soak: $(READY)  ## Half an hour at half of the maximum rate on a real Kafka: nothing may grow
+	$(BIN)/python -m tests.soak
 
 chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result; SEEDS=3 for more
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --out docs/recovery.md

@@ -23,7 +23,6 @@ from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import bounded
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import QUEUE_BATCHES
 from driftline.streams.stages import Shared
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
@@ -31,6 +30,8 @@ from driftline.streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
+MAX_FETCH_BYTES = 2**21
+"""Per partition. Larger batches cost less per record, above all with many models, and more memory."""
 STOP_TIMEOUT_S = 15.0
 """For the last snapshots. What follows takes some seconds more: altogether it must stay below a supervisor's patience."""
 
@@ -89,9 +90,10 @@ def make_app(settings: Settings, datadir: str) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         autodiscover=False,
-        stream_buffer_maxsize=QUEUE_BATCHES,
+        stream_buffer_maxsize=16,  # in batches
         stream_wait_empty=False,
         broker_max_poll_records=worker.max_batch_records,
+        consumer_max_fetch_size=MAX_FETCH_BYTES,
         broker_session_timeout=worker.session_timeout_s,
         broker_heartbeat_interval=worker.session_timeout_s / 4,
         broker_request_timeout=max(40.0, worker.session_timeout_s + 10),

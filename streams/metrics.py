@@ -3,7 +3,7 @@
 from collections import Counter as Counts
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
 MAX_SERIES = 20_000
@@ -62,6 +62,9 @@ class Metrics:
         self.series_dropped = counter("series_dropped", "Drift series not exported for want of room.")
         self.models = gauge("models_watched", "Model versions with a baseline.")
         self.refused_baselines = counter("refused_baselines", "Records of topic baselines that can't be used.")
+        # The process: on Linux its memory, CPU time and descriptors come with the library, under Prometheus' own names.
+        self.tasks = gauge("asyncio_tasks", "Tasks of the event loop.")
+        ProcessCollector(registry=registry)
         self.build = gauge("build_info", "Always 1.", "version")
         self.build.labels(version).set(1)
         for result in ("accepted", "late", "rejected", "replay_skipped"):

@@ -18,8 +18,6 @@ from driftline.streams.wire import Outgoing, Raw
 log = logging.getLogger(__name__)
 
 NUDGE_AFTER_S = 2.0
-QUEUE_BATCHES = 16
-"""Batches that Faust may hold in its queue for a stage."""
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
 
@@ -38,8 +36,8 @@ class _Held(Generic[S]):
     holes: list[int] = field(default_factory=list)
     told_idle: bool = False
     is_refused: bool = False
-    nudged_at: float = 0.0
-    turn: int = 0
+    waits_since: float = 0.0
+    """When it was last nudged, or had no lag."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -72,7 +70,6 @@ class Pump(Generic[S]):
         self._interval_s, self._idle_after_s, self._clock = interval_s, idle_after_s, clock
         self._held: dict[int, _Held[S]] = {}
         self._taking = False
-        self._turns, self._taken_at = 0, clock()
 
     @property
     def states(self) -> dict[int, S]:
@@ -97,11 +94,10 @@ class Pump(Generic[S]):
             await self._take(partition, Polled.of(records))
         finally:
             self._taking = False
-            self._turns, self._taken_at = self._turns + 1, self._clock()
 
     async def _take(self, partition: int, polled: Polled) -> None:
         held = self._held.get(partition) or self._restore(partition)
-        held.seen_at, held.told_idle, held.turn = self._clock(), False, self._turns
+        held.seen_at, held.told_idle = self._clock(), False
         async with self._exclusive(partition, held) as is_ours:
             if not is_ours or not await self._is_contiguous(partition, held, polled.span.start):
                 return
@@ -186,11 +182,14 @@ class Pump(Generic[S]):
         Faust empties its queues when a rebalance is over; what lay in them would never come again otherwise.
         """
         held, now = self._held.get(partition), self._clock()
-        if held is None or self._taking or held.state.next_offset >= end:
+        if held is None or self._taking:
             return False
-        if now - max(held.seen_at, held.nudged_at) < NUDGE_AFTER_S or self._may_be_queued(held, now):
+        if held.state.next_offset >= end:
+            held.waits_since = now  # after a silence, too, what comes has its time
             return False
-        held.nudged_at, held.turn = now, self._turns
+        if now - max(held.seen_at, held.waits_since) < NUDGE_AFTER_S:
+            return False
+        held.waits_since = now
         async with self._exclusive(partition, held) as is_ours:
             if is_ours:
                 await self._pass_lost(partition, held)  # all that was left of the log may be gone
@@ -199,14 +198,6 @@ class Pump(Generic[S]):
                 if await self._store.position(partition) > held.state.next_offset:
                     await self._store.seek(partition, held.state.next_offset)
         return True
-
-    def _may_be_queued(self, held: _Held[S], now: float) -> bool:
-        """Whether a partition's records may still wait behind those of others, as they do where batches take long.
-
-        What is in Faust's queue, or in the poll that is being put into it, has its turn after so many batches.
-        """
-        has_had_its_turn = self._turns - held.turn > 2 * (QUEUE_BATCHES + len(self._held))
-        return not has_had_its_turn and now - self._taken_at < NUDGE_AFTER_S
 
     async def checkpoint(self, partition: int) -> None:
         """Wait for what was sent, save the state, commit its offset."""

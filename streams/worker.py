@@ -143,6 +143,7 @@ class Worker:
         while True:
             await self._refuse_standstill()
             await asyncio.sleep(TICK_S)
+            self.shared.metrics.tasks.set(len(asyncio.all_tasks()))
             if self.is_consuming:
                 self._watchdog.observe(
                     {

@@ -20,10 +20,10 @@ from aiokafka import AIOKafkaProducer
 
 from driftline.streams.embedded import EmbeddedBroker, embedded_broker
 from tests.chaos_log import Fleet, build_fleet
-from tests.chaos_stage import differences
 from tests.fleet import (
     Outcome,
     Workers,
+    differences,
     expected,
     outcome_on,
     publish,
@@ -242,7 +242,7 @@ async def run(name: str, rounds: int, directory: Path) -> Run:
             workers.start()
             await _disturb(cluster, (DISTURBANCES | FATAL)[name], log, rounds)
             problems = await _problems(cluster, fleet, expected(fleet.watch, log))
-    return Run(problems, cluster.injected, cluster.ended, config.with_suffix(".log").read_text(encoding="utf-8"))
+    return Run(problems, cluster.injected, cluster.ended, _logged(config))
 
 
 async def _disturb(cluster: Cluster, disturbance: Disturbance, log: Sequence[Sequence[Record]], rounds: int) -> None:
@@ -264,6 +264,11 @@ async def _disturb(cluster: Cluster, disturbance: Disturbance, log: Sequence[Seq
                     cluster.inject(disturbance.provoked_by)
                     await cluster.met(disturbance.provoked_by)
                 await cluster.met(errors)
+
+
+def _logged(config: Path) -> str:
+    """What the workers of a run have logged."""
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(config.parent.glob(f"{config.stem}-*.log")))
 
 
 async def _problems(cluster: Cluster, fleet: Fleet, wanted: Outcome) -> list[str]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.errors import KafkaError
 
-from tests import chaos_faults, chaos_measures
+from tests import chaos_clocks, chaos_faults, chaos_input, chaos_measures, chaos_size
 from tests.chaos_stage import SMALL, Fault, Log, Size, Stage, run_kafka
 from tests.fleet import Workers, outcome_on, settings_for, states_saved
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from driftline.streams.config import Settings
 
 START, END = "<!-- chaos -->", "<!-- end of chaos -->"
-FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*chaos_faults.FAULTS, *chaos_measures.FAULTS)}
+SCENARIOS = (chaos_faults, chaos_measures, chaos_input, chaos_clocks, chaos_size)
+FAULTS: dict[str, Fault] = {fault.name: fault for scenarios in SCENARIOS for fault in scenarios.FAULTS}
 QUICK = (
     *("calm-quick", "kill-quick", "kill-control", "pause-quick", "broker-quick", "term-quick"),
     *("term-away", "stuck-consumer"),

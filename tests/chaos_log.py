@@ -35,7 +35,7 @@ class Fleet:
     plan: dict[str, Any]
     baselines: list[Baseline]
     partitions: int
-    values: list[list[tuple[int, bytes]]]
+    values: list[list[tuple[int, bytes | None]]]
     watch: Watch
 
     def log(self, topic: str) -> list[list[Record]]:
@@ -85,9 +85,9 @@ def _baseline(rng: np.random.Generator, model: int) -> Baseline:
     return fit(f"model-{model}", "1", columns)
 
 
-def _values(rng: np.random.Generator, n: int, n_models: int, partitions: int) -> list[list[tuple[int, bytes]]]:
+def _values(rng: np.random.Generator, n: int, n_models: int, partitions: int) -> list[list[tuple[int, bytes | None]]]:
     """Event time and bytes of every record, per partition."""
-    values: list[list[tuple[int, bytes]]] = [[] for _ in range(partitions)]
+    values: list[list[tuple[int, bytes | None]]] = [[] for _ in range(partitions)]
     steady = START_MS + np.arange(n) * (N_WINDOWS * WINDOW_MS) // n
     event_ms = (steady - rng.integers(0, LATENESS_MS - 1_000, size=n)).tolist()
     models, homes = rng.integers(0, n_models, size=n).tolist(), rng.integers(0, partitions, size=n).tolist()

@@ -13,11 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import orjson
-
 from tests.chaos_log import Fleet, build_fleet
 from tests.chaos_view import View
-from tests.fleet import Outcome, Workers, expected, publish, verdicts_complete
+from tests.fleet import Outcome, Workers, differences, expected, publish, verdicts_complete
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -160,26 +158,6 @@ def run_kafka(directory: Path, *arguments: str) -> str:
 async def equal(stage: Stage, found: Outcome) -> list[str]:
     """What is not equal to the undisturbed run, in words."""
     return differences(stage.wanted, found)
-
-
-def differences(wanted: Outcome, found: Outcome) -> list[str]:
-    """What is not equal, in words."""
-    problems = []
-    if found.contradictions:
-        problems.append(f"{found.contradictions} final verdicts were told again with another content")
-    mine_n, theirs_n = (sum(orjson.loads(each)["n"] for each in which.verdicts.values()) for which in (wanted, found))
-    if mine_n != theirs_n:
-        problems.append(f"the verdicts count {theirs_n:,} records instead of {mine_n:,}")
-    for what in ("verdicts", "states"):
-        mine, theirs = getattr(wanted, what), getattr(found, what)
-        if mine != theirs:
-            missing, extra = len(mine.keys() - theirs.keys()), len(theirs.keys() - mine.keys())
-            differ = sum(mine[key] != theirs[key] for key in mine.keys() & theirs.keys())
-            problems.append(f"{what}: {missing} missing, {extra} too many, {differ} different of {len(mine)}")
-    if wanted.alerts != found.alerts:
-        missing, extra = len(wanted.alerts - found.alerts), len(found.alerts - wanted.alerts)
-        problems.append(f"alerts: {missing} missing, {extra} too many of {len(wanted.alerts)}")
-    return problems
 
 
 @dataclass(frozen=True)

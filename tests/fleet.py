@@ -57,6 +57,26 @@ class Outcome:
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
+def differences(wanted: Outcome, found: Outcome) -> list[str]:
+    """What of an outcome is not the wanted one, in words."""
+    problems = []
+    if found.contradictions:
+        problems.append(f"{found.contradictions} final verdicts were told again with another content")
+    mine_n, theirs_n = (sum(orjson.loads(each)["n"] for each in which.verdicts.values()) for which in (wanted, found))
+    if mine_n != theirs_n:
+        problems.append(f"the verdicts count {theirs_n:,} records instead of {mine_n:,}")
+    for what in ("verdicts", "states"):
+        mine, theirs = getattr(wanted, what), getattr(found, what)
+        if mine != theirs:
+            missing, extra = len(mine.keys() - theirs.keys()), len(theirs.keys() - mine.keys())
+            differ = sum(mine[key] != theirs[key] for key in mine.keys() & theirs.keys())
+            problems.append(f"{what}: {missing} missing, {extra} too many, {differ} different of {len(mine)}")
+    if wanted.alerts != found.alerts:
+        missing, extra = len(wanted.alerts - found.alerts), len(found.alerts - wanted.alerts)
+        problems.append(f"alerts: {missing} missing, {extra} too many of {len(wanted.alerts)}")
+    return problems
+
+
 def settings_for(bootstrap: str, name: str, directory: Path, **plan: Any) -> tuple[Settings, Path]:
     """Configuration of one run, with topics and a group of its own."""
     topics = ("predictions", "baselines", "partials", "windows", "alerts", "dead_letters")
@@ -107,9 +127,9 @@ async def _batched(producer: AIOKafkaProducer, records: Sequence[Record]) -> Asy
         yield await producer.send_batch(batch, records[0].topic, partition=records[0].partition)
 
 
-def expected(watch: Watch, log: Sequence[Sequence[Record]]) -> Outcome:
+def expected(watch: Watch, log: Sequence[Sequence[Record]], max_record_bytes: int = 2**20) -> Outcome:
     """The outcome of an undisturbed run over a log that is given per partition."""
-    shared = Shared(watch, len(log), 1, 2**20, Metrics("test"))
+    shared = Shared(watch, len(log), 1, max_record_bytes, Metrics("test"))
     outcome, partials = Outcome(), []
     stage = ProfilingStage(shared)
     for partition, records in enumerate(log):
@@ -145,6 +165,12 @@ async def outcome_on(settings: Settings) -> Outcome:
 
 
 async def _read(settings: Settings, topic: str) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Key and value of every record of a topic."""
+    async for record in records_on(settings, topic):
+        yield record.key, record.value
+
+
+async def records_on(settings: Settings, topic: str) -> AsyncIterator[Any]:
     """Every record of a topic, partition by partition, to the end that it has now."""
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, isolation_level="read_uncommitted")
     await consumer.start()
@@ -156,7 +182,7 @@ async def _read(settings: Settings, topic: str) -> AsyncIterator[tuple[bytes, by
         while any([await consumer.position(each) < end for each, end in ends.items()]):
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 for record in records:
-                    yield record.key, record.value
+                    yield record
     finally:
         await consumer.stop()
 

@@ -116,9 +116,17 @@ def test_labels_are_few_and_not_reserved(row: Row) -> None:
 
 def test_every_metric_says_what_it_is() -> None:
     families = [each for each in Metrics("1.2.3").registry.collect() if not each.name.endswith("_created")]
-    assert len(families) == len(registered())
-    for family in families:
+    ours = [family for family in families if family.name.startswith("driftline_")]
+    assert len(ours) == len(registered())
+    for family in ours:
         assert family.documentation.endswith("."), family.name
+
+
+def test_what_a_worker_holds_of_its_machine_is_told_and_documented() -> None:
+    told = {each.name for each in Metrics("1.2.3").registry.collect() if each.name.startswith("process_")}
+    assert {"process_resident_memory_bytes", "process_open_fds"} <= told
+    documented = set(re.findall(r"`(process_\w+)`", table()))
+    assert {name.removesuffix("_total") for name in documented} == told
 
 
 # The exposition.

@@ -4,116 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
-from functools import cache, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from driftline.detectors.errors import OperatorError
-from driftline.detectors.plan import Plan
-from driftline.detectors.snapshot import OWN, cell_key
-from driftline.streams.memory import Broker, MemorySink, MemoryStore, Session, WorkerDied, Write
-from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS, Pump
-from driftline.streams.rehearsal import STAGES, Outcome, Rehearsal, Turn
+from driftline.detectors.snapshot import OWN
+from driftline.streams.memory import MemorySink, MemoryStore, WorkerDied, Write
+from driftline.streams.pump import NUDGE_AFTER_S, SEEKS
 from driftline.streams.seams import Polled
-from driftline.streams.stages import ProfilingStage
 from driftline.streams.watchdog import UNREADY_AFTER_S, Watchdog
-from tests.logs import SENSITIVE, Shape, baselines, prediction_log, spread, watching
+from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, partials, sent_to
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Sequence
 
-    from driftline.detectors.watch import Watch
-    from driftline.streams.memory import Record
     from driftline.streams.wire import Outgoing
-
-P0 = ("predictions", 0)
-INTERVAL_S, IDLE_S = 10.0, 30.0
-
-
-def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
-
-
-@cache
-def watch() -> Watch:
-    return watching(SENSITIVE, *baselines())
-
-
-def rehearsal(known: Watch | None = None, partitions: int = 1, n: int = 300) -> Rehearsal:
-    found = Rehearsal(known or watch(), dict.fromkeys(STAGES, partitions))
-    log = prediction_log(2, Shape(n=n, step_ms=1500, stragglers=0.02, rubbish=0.05))
-    for partition, records in enumerate(spread(log, partitions)):
-        found.broker.publish("predictions", partition, [(each.value, each.timestamp) for each in records])
-    return found
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> Outcome:
-    return asyncio.run(rehearsal().run(()))
-
-
-class Bench:
-    """Stage 1 on one pump, at a broker of one partition, with a clock that is set by hand."""
-
-    def __init__(self, known: Watch | None = None, n: int = 300) -> None:
-        source = rehearsal(known, n=n)
-        self.broker, self.shared, self.now_s = source.broker, source.shared, 0.0
-        self.log = self.broker.logs[P0]
-        self.restart()
-
-    def restart(
-        self,
-        sink: Callable[[Session], MemorySink] = MemorySink,
-        store: Callable[[Session, str], MemoryStore] = MemoryStore,
-    ) -> None:
-        """A new worker."""
-        self.session = Session(self.broker)
-        self.sink, self.store = sink(self.session), store(self.session, "predictions")
-        self.pump: Pump[Any] = Pump(
-            ProfilingStage(self.shared),
-            self.sink,
-            self.store,
-            interval_s=INTERVAL_S,
-            idle_after_s=IDLE_S,
-            clock=lambda: self.now_s,
-        )
-
-    def poll(self, most: int) -> list[Record]:
-        return self.store.poll(0, most)
-
-    async def take(self, most: int) -> None:
-        """One poll."""
-        if records := self.poll(most):
-            await self.pump.take(0, records)
-
-    async def drain(self) -> None:
-        """Polls until nothing comes, then a checkpoint."""
-        while records := self.poll(50):
-            await self.pump.take(0, records)
-        await self.pump.checkpoint(0)
-
-    @property
-    def next_offset(self) -> int:
-        return int(self.pump.states[0].next_offset)
-
-    @property
-    def lost(self) -> float:
-        return self.shared.metrics.registry.get_sample_value("driftline_lost_offsets_total") or 0.0
-
-
-def sent_to(broker: Broker, topic: str) -> list[bytes]:
-    return [record.value or b"" for record in broker.records(topic)]
-
-
-def partials(broker: Broker) -> list[bytes]:
-    """Without the marks, which depend on the cut."""
-    return sorted(value for value in sent_to(broker, "partials") if b"upto" in value)
 
 
 # The order of writes.
@@ -354,24 +259,16 @@ async def test_a_partition_with_lag_that_brings_nothing_is_read_again_from_its_s
     assert not await bench.pump.nudge(0, end)
 
 
-async def silent_beside_another(batches: int) -> bool:
-    """Let partition 1 bring batches that take long, and tell whether partition 0, which has lag, is nudged."""
+@in_a_loop
+async def test_what_comes_after_a_silence_has_as_much_time_as_what_comes_in_a_stream() -> None:
     bench = Bench()
     await bench.take(60)
-    bench.pump.own([0, 1])
-    other = [replace(record, partition=1) for record in bench.poll(batches)]
-    for offset, record in enumerate(other):
-        bench.now_s += NUDGE_AFTER_S / 2
-        await bench.pump.take(1, [replace(record, offset=offset)])
-    return await bench.pump.nudge(0, bench.log.end)
-
-
-@in_a_loop
-async def test_what_waits_behind_slow_batches_of_others_is_not_read_again_before_its_turn() -> None:
-    longest = 2 * (QUEUE_BATCHES + 2)
-    assert not await silent_beside_another(3)
-    assert not await silent_beside_another(longest - 1)
-    assert await silent_beside_another(longest + 1)
+    bench.now_s = 10 * NUDGE_AFTER_S
+    assert not await bench.pump.nudge(0, bench.next_offset)
+    bench.poll(100)  # on their way through a queue
+    assert not await bench.pump.nudge(0, bench.next_offset + 100)
+    bench.now_s += NUDGE_AFTER_S
+    assert await bench.pump.nudge(0, bench.next_offset + 100)
 
 
 # Retention.
@@ -444,95 +341,3 @@ async def test_an_idle_partition_is_told_of_once_until_records_come_again() -> N
     await bench.pump.tick()
     bench.sink.flush()
     assert len(sent_to(bench.broker, "partials")) > counts[3]
-
-
-# Damage.
-
-POLLS = [Turn(name, place, 70) for _ in range(2) for name in ("poll", "save") for place in (P0, ("partials", 0))]
-
-
-async def damaged(place: tuple[str, int], key: bytes, value: bytes | None) -> tuple[Rehearsal, Outcome]:
-    """A run in which one saved value is replaced, or removed, before a new worker takes over."""
-    found = rehearsal()
-    for turn in POLLS:
-        await found.turn(turn)
-    saved = found.broker.saved[place]
-    if value is None:
-        del saved[key]
-    else:
-        assert key in saved or key.startswith(b"foreign")
-        saved[key] = value
-    found.replace(Turn("", place))
-    await found.turn(Turn("poll", place, 10))
-    return found, await found.run([Turn("save", each) for each in found.places])
-
-
-CHURN = cell_key("churn", "1")
-
-
-@pytest.mark.parametrize("place", [P0, ("partials", 0)])
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [(CHURN, b"driftline"), (CHURN, None), (OWN, b"\x00" * 100), (b"foreign|1", b"?"), (b"foreign", b"?")],
-)
-@in_a_loop
-async def test_a_damaged_cell_is_rebuilt_from_the_log_as_if_nothing_had_been(
-    place: tuple[str, int], key: bytes, value: bytes | None, undisturbed: Outcome, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.ERROR):
-        found, left = await damaged(place, key, value)
-    assert left == undisturbed
-    assert any("read again from its beginning" in message for message in caplog.messages)
-    stage = {"predictions": "profiling", "partials": "verdict"}[place[0]]
-    assert found.metrics.registry.get_sample_value("driftline_damaged_snapshots_total", {"stage": stage}) == 1
-    caplog.clear()
-    found.replace(Turn("", place))  # what was damaged has been written over, or removed
-    assert await found.run(()) == undisturbed
-    assert caplog.messages == []
-
-
-@in_a_loop
-async def test_a_damaged_cell_that_the_log_no_longer_reaches_starts_afresh_and_that_is_said(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    bench = Bench()
-    await bench.take(200)
-    await bench.pump.checkpoint(0)
-    bench.broker.saved[P0][CHURN] = b"?"
-    bench.log.truncate(150)
-    bench.restart()
-    with caplog.at_level(logging.ERROR):
-        await bench.drain()
-    assert [message.split(": ", 1)[1] for message in caplog.messages] == [
-        "snapshot of 1 bytes: wrong checksum; left out, the log is read again from its beginning",
-        "offsets 0 to 149 are gone from the log",
-    ]
-    assert bench.lost == 150
-    assert bench.next_offset == bench.log.end
-    assert {key[0] for key in bench.pump.states[0].cells} == {"churn", "fraud"}
-
-
-# What an operator must put right.
-
-
-async def saved_by(known: Watch, partitions: int) -> Broker:
-    found = rehearsal(known, partitions)
-    await found.run(())
-    return found.broker
-
-
-@pytest.mark.parametrize(
-    ("topic", "known", "message"),
-    [
-        ("predictions", None, r"partitions of the predictions topic = 2, but the saved state has 1: .* --app-id"),
-        ("partials", None, r"partitions of the partials topic = 2, but the saved state has 1: .* --app-id"),
-        ("predictions", Plan(window_ms=30_000), r"plan.window_ms = 30000, but the saved state has 60000: .* --app-id"),
-    ],
-)
-@in_a_loop
-async def test_a_state_of_another_shape_is_refused(topic: str, known: Plan | None, message: str) -> None:
-    before = await saved_by(watch(), 1)
-    after = rehearsal(watching(known, *baselines()) if known else None, 1 if known else 2)
-    after.broker.saved = before.saved
-    with pytest.raises(OperatorError, match=message):
-        after.owners[topic, 0].pumps[topic].own([0])
