@@ -23,6 +23,7 @@ from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import bounded
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
+from driftline.streams.pump import QUEUE_BATCHES
 from driftline.streams.stages import Shared
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
@@ -90,7 +91,7 @@ def make_app(settings: Settings, datadir: str) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         autodiscover=False,
-        stream_buffer_maxsize=16,  # in batches
+        stream_buffer_maxsize=QUEUE_BATCHES,
         stream_wait_empty=False,
         broker_max_poll_records=worker.max_batch_records,
         consumer_max_fetch_size=MAX_FETCH_BYTES,

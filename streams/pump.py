@@ -18,6 +18,8 @@ from driftline.streams.wire import Outgoing, Raw
 log = logging.getLogger(__name__)
 
 NUDGE_AFTER_S = 2.0
+QUEUE_BATCHES = 16
+"""Batches that Faust may hold in its queue for a stage."""
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
 
@@ -38,6 +40,8 @@ class _Held(Generic[S]):
     is_refused: bool = False
     waits_since: float = 0.0
     """When it was last nudged, or had no lag."""
+    turn: int = 0
+    """How many batches the pump had taken when it last took one of this partition."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -70,6 +74,7 @@ class Pump(Generic[S]):
         self._interval_s, self._idle_after_s, self._clock = interval_s, idle_after_s, clock
         self._held: dict[int, _Held[S]] = {}
         self._taking = False
+        self._turns = 0
 
     @property
     def states(self) -> dict[int, S]:
@@ -93,11 +98,11 @@ class Pump(Generic[S]):
         try:
             await self._take(partition, Polled.of(records))
         finally:
-            self._taking = False
+            self._taking, self._turns = False, self._turns + 1
 
     async def _take(self, partition: int, polled: Polled) -> None:
         held = self._held.get(partition) or self._restore(partition)
-        held.seen_at, held.told_idle = self._clock(), False
+        held.seen_at, held.told_idle, held.turn = self._clock(), False, self._turns
         async with self._exclusive(partition, held) as is_ours:
             if not is_ours or not await self._is_contiguous(partition, held, polled.span.start):
                 return
@@ -134,6 +139,7 @@ class Pump(Generic[S]):
             log.error("partition %d: %s; left out, the log is read again from its beginning", partition, error)
         now = self._clock()
         held = self._held[partition] = _Held(state, now, now, bool(saved), state.next_offset, list(damaged))
+        held.turn = self._turns
         log.info("partition %d: goes on at offset %d", partition, state.next_offset)
         return held
 
@@ -174,7 +180,10 @@ class Pump(Generic[S]):
         else own the partition.
         """
         held = self._held[partition]
-        return Progress(held.saved_offset if held.is_refused else held.state.next_offset, end, held.saved_offset)
+        came_to = held.saved_offset if held.is_refused else held.state.next_offset
+        # What is last in a full queue, or in the poll behind it, has had its turn after so many batches.
+        longest = 2 * (QUEUE_BATCHES + len(self._held))
+        return Progress(came_to, end, held.saved_offset, min(self._turns - held.turn, longest))
 
     async def nudge(self, partition: int, end: int) -> bool:
         """Read a partition again from where its state ends, if it has lag and brought nothing for a while.
@@ -233,9 +242,11 @@ class Pump(Generic[S]):
                 await self.checkpoint(partition)
 
     async def release(self, partitions: Iterable[int]) -> None:
-        """Checkpoint partitions and forget them: another worker may own them next."""
-        for partition in list(partitions):
-            await self.checkpoint(partition)
-            held = self._held.pop(partition, None)  # a rebalance and a stop may both release it
-            if held is not None:
-                self._stage.released(held.state)
+        """Checkpoint partitions and forget them: another worker may own them next, and waits for all of them."""
+        await asyncio.gather(*map(self._release, list(partitions)))
+
+    async def _release(self, partition: int) -> None:
+        await self.checkpoint(partition)
+        held = self._held.pop(partition, None)  # a rebalance and a stop may both release it
+        if held is not None:
+            self._stage.released(held.state)

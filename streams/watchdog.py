@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 
 EXIT_STUCK = 70
 UNREADY_AFTER_S = 15.0
-EXIT_AFTER_S = 35.0
+EXIT_AFTER_S = 45.0
+"""Longer than a rebalance may take that waits for a member to come back (30 s); with the stop, less than a minute."""
 
 
 class Stuck(Exception):  # noqa: N818 - it says what was found, like the others of the tree
@@ -31,11 +32,15 @@ class Progress(NamedTuple):
         First offset not taken in, and end of the log.
     saved_offset
         Offset of the last checkpoint that was saved.
+    waited
+        Batches of others that it may have waited for in the queue. It grows no further once it has had its turn, so that
+        a worker that works is not taken for a stuck one, and a partition that is passed over is seen all the same.
     """
 
     next_offset: int
     end: int
     saved_offset: int
+    waited: int = 0
 
 
 class Watchdog:
@@ -109,5 +114,9 @@ class Watchdog:
 def _is_moving(before: Progress, now: Progress) -> bool:
     """Whether a partition moved or had nothing to do: all consumed, all saved."""
     is_done = now.next_offset >= now.end and now.saved_offset >= now.next_offset
-    has_moved = now.next_offset != before.next_offset or now.saved_offset != before.saved_offset
+    has_moved = (now.next_offset, now.saved_offset, now.waited) != (
+        before.next_offset,
+        before.saved_offset,
+        before.waited,
+    )
     return is_done or has_moved

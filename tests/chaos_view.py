@@ -74,9 +74,10 @@ class View:
         await until(is_settled, within_s, "not all workers are ready, or a partition has no owner")
 
     async def consuming(self, since: float, within_s: float) -> float:
-        """Seconds from a moment until every partition is seen to be read on by the one worker that has it now.
+        """Seconds from a moment until every partition has one owner, and every owner is ready and reads on.
 
-        All workers must have been ready throughout. It is at most so long; a partition that has no lag is read.
+        It is at most so long; an owner without lag has nothing to read. Which of its partitions an owner reads first is
+        its own business: with a long log behind, each has its turn only after some seconds.
 
         Raises
         ------
@@ -84,20 +85,22 @@ class View:
             Where it takes longer than it may.
         """
         first: Lags = {}
-        moved: set[tuple[int, int]] = set()
+        reading: set[int] = set()
 
         async def is_consuming() -> bool:
             now = await self.lags()
             if await self.unready():
                 first.clear()
-                moved.clear()
+                reading.clear()
                 return False
-            for key, lag in now.items():
-                if lag < first.setdefault(key, lag) or not lag:
-                    moved.add(key)
-            return self._is_whole(now) and now.keys() <= moved
+            owners = {pid for pid, _ in now}
+            reading.update(
+                pid for (pid, partition), lag in now.items() if lag < first.setdefault((pid, partition), lag)
+            )
+            reading.update(owner for owner in owners if not any(lag for (pid, _), lag in now.items() if pid == owner))
+            return self._is_whole(now) and owners <= reading
 
-        await until(is_consuming, since + within_s - time.monotonic(), "a partition is not consumed")
+        await until(is_consuming, since + within_s - time.monotonic(), "a worker does not read on")
         return time.monotonic() - since
 
     def _is_whole(self, lags: Iterable[tuple[int, int]]) -> bool:

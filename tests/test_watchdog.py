@@ -1,0 +1,67 @@
+"""Who stands still, and who only waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from driftline.streams.pump import QUEUE_BATCHES
+from driftline.streams.watchdog import EXIT_AFTER_S, UNREADY_AFTER_S, Progress, Watchdog
+from tests.pump_bench import Bench, in_a_loop
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def after(seconds: float, before: Progress, now: Progress) -> Watchdog:
+    """A watchdog that saw a partition twice."""
+    clock = Clock()
+    dog = Watchdog(clock)
+    dog.observe({"a": before})
+    clock.now_s = seconds
+    dog.observe({"a": now})
+    return dog
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        Progress(6, 9, 5),  # taken in
+        Progress(5, 9, 5),  # saved
+        Progress(5, 9, 4, 8),  # behind others in the queue
+        Progress(9, 9, 9),  # nothing to do
+    ],
+)
+def test_a_partition_that_moves_or_rests_or_waits_for_its_turn_is_not_stuck(now: Progress) -> None:
+    dog = after(EXIT_AFTER_S, Progress(5, 9, 4, 7), now)
+    assert dog.stuck_for() == 0
+    assert dog.complaint() is None
+
+
+@pytest.mark.parametrize("still", [Progress(5, 9, 5, 7), Progress(9, 9, 5, 7)])
+def test_one_that_has_lag_or_an_unsaved_state_and_does_not_move_is_stuck(still: Progress) -> None:
+    dog = after(EXIT_AFTER_S, still, still)
+    assert dog.stuck_for() == EXIT_AFTER_S
+    assert "a: no progress" in str(dog.complaint())
+    assert after(UNREADY_AFTER_S - 1, still, still).complaint() is None
+
+
+@in_a_loop
+async def test_a_partition_that_is_passed_over_is_stuck_though_the_worker_works() -> None:
+    bench, clock = Bench(), Clock()
+    dog = Watchdog(clock)
+    bench.pump.own([0, 1])
+    seen = set()
+    for _ in range(4 * QUEUE_BATCHES):
+        bench.store.positions[0] = 0
+        await bench.take(1)  # the same record again and again: partition 0 works
+        seen.add(bench.pump.progress(1, 300).waited)
+        dog.observe({"1": bench.pump.progress(1, 300)})
+        clock.now_s += 1.0
+    longest = 2 * (QUEUE_BATCHES + 2)
+    assert seen == set(range(1, longest + 1))
+    assert dog.stuck_for() == 4 * QUEUE_BATCHES - longest + 1
+    assert "1: no progress" in str(dog.complaint())
