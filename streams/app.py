@@ -27,6 +27,10 @@ from driftline.streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
+SEND_BYTES = 2**19
+"""Of one produced batch; brokers take twice that. aiokafka keeps one request per broker under way, with one batch per
+partition in it: with its own 16 KiB, a snapshot of a thousand cells is hundreds of round trips, one after the other."""
+
 STOP_TIMEOUT_S = 15.0
 """For the last snapshots. What follows takes some seconds more: altogether it must stay below a supervisor's patience."""
 
@@ -95,7 +99,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             opened(AIOKafkaConsumer, settings.kafka, group_id=None, enable_auto_commit=False)
         )
         producer = await stack.enter_async_context(
-            opened(AIOKafkaProducer, settings.kafka, enable_idempotence=True, linger_ms=5)
+            opened(AIOKafkaProducer, settings.kafka, enable_idempotence=True, linger_ms=5, max_batch_size=SEND_BYTES)
         )
         names = msgspec.structs.asdict(topics)
         sizes = await _sizes(consumer, producer, names)
