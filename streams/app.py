@@ -33,11 +33,15 @@ log = logging.getLogger(__name__)
 
 MAX_FETCH_BYTES = 2**21
 """Per partition. Larger batches cost less per record, above all with many models, and more memory."""
+
+SEND_BYTES = 2**19
+"""Of one produced batch; brokers take twice that. aiokafka keeps one request per broker under way, with one batch per
+partition in it: with its own 16 KiB, a snapshot of a thousand cells is hundreds of round trips, one after the other."""
+
 STOP_TIMEOUT_S = 15.0
 """For the last snapshots. What follows takes some seconds more: altogether it must stay below a supervisor's patience."""
 
-
-OUTAGE_MS = 3_600_000
+OUTAGE_S = 3600.0
 """For how long records wait for brokers that are away; aiokafka would give them up, and so the worker end, after 40 s."""
 
 
@@ -115,6 +119,18 @@ async def _sizes(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, topics:
     return {name: len(await producer.partitions_for(topic)) for name, topic in topics.items()}
 
 
+def _wait_out_outages(producer: AIOKafkaProducer) -> None:
+    """Let records wait for brokers for longer than one request may take.
+
+    aiokafka has one setting for both. An hour for a request would be an hour on a connection whose other end is gone.
+    """
+    records = producer._message_accumulator  # noqa: SLF001
+    patience_s = records._batch_ttl  # noqa: SLF001
+    assert patience_s == producer._request_timeout_ms / 1000, "aiokafka changed: when do records expire now?"  # noqa: SLF001
+    records._batch_ttl = OUTAGE_S  # noqa: SLF001
+    producer._request_timeout_ms = int(OUTAGE_S * 1000)  # noqa: SLF001 - for `send` alone: how long it waits for room
+
+
 @asynccontextmanager
 async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFollower]]:
     """Clients connected, baselines read, everything wired, nothing consumed yet."""
@@ -124,8 +140,9 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             opened(AIOKafkaConsumer, settings.kafka, group_id=None, enable_auto_commit=False)
         )
         producer = await stack.enter_async_context(
-            opened(AIOKafkaProducer, settings.kafka, enable_idempotence=True, linger_ms=5, request_timeout_ms=OUTAGE_MS)
+            opened(AIOKafkaProducer, settings.kafka, enable_idempotence=True, linger_ms=5, max_batch_size=SEND_BYTES)
         )
+        _wait_out_outages(producer)
         names = msgspec.structs.asdict(topics)
         sizes = await _sizes(consumer, producer, names)
         shared = Shared(
