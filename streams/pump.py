@@ -38,10 +38,12 @@ class _Held(Generic[S]):
     holes: list[int] = field(default_factory=list)
     told_idle: bool = False
     is_refused: bool = False
-    waits_since: float = 0.0
-    """When it was last nudged, or had no lag."""
     turn: int = 0
     """How many batches the pump had taken when it last took one of this partition."""
+    waits_since: float = 0.0
+    """When it was last nudged, or had no lag."""
+    waits_turn: int = 0
+    """And how many batches the pump had taken then."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -74,7 +76,7 @@ class Pump(Generic[S]):
         self._interval_s, self._idle_after_s, self._clock = interval_s, idle_after_s, clock
         self._held: dict[int, _Held[S]] = {}
         self._taking = False
-        self._turns = 0
+        self._turns, self._taken_at = 0, clock()
 
     @property
     def states(self) -> dict[int, S]:
@@ -94,11 +96,11 @@ class Pump(Generic[S]):
 
     async def take(self, partition: int, records: Sequence[Raw]) -> None:
         """Take in what one poll of a partition brought, in log order: at least one record, or ``Polled``."""
-        self._taking = True
+        self._taking, self._turns = True, self._turns + 1
         try:
             await self._take(partition, Polled.of(records))
         finally:
-            self._taking, self._turns = False, self._turns + 1
+            self._taking, self._taken_at = False, self._clock()
 
     async def _take(self, partition: int, polled: Polled) -> None:
         held = self._held.get(partition) or self._restore(partition)
@@ -181,24 +183,34 @@ class Pump(Generic[S]):
         """
         held = self._held[partition]
         came_to = held.saved_offset if held.is_refused else held.state.next_offset
-        # What is last in a full queue, or in the poll behind it, has had its turn after so many batches.
-        longest = 2 * (QUEUE_BATCHES + len(self._held))
-        return Progress(came_to, end, held.saved_offset, min(self._turns - held.turn, longest))
+        return Progress(came_to, end, held.saved_offset, min(self._turns - held.turn, self._longest_turn))
+
+    @property
+    def _longest_turn(self) -> int:
+        """Batches after which one more was taken of each partition that had any: a full queue, and two polls behind it."""
+        return QUEUE_BATCHES + 2 * len(self._held)
+
+    def _has_had_its_turn(self, held: _Held[S], now: float) -> bool:
+        """Whether nothing of a silent partition can be in the queue any more."""
+        was_passed_over = self._turns - max(held.turn, held.waits_turn) > self._longest_turn
+        is_silent = now - max(held.seen_at, held.waits_since) >= NUDGE_AFTER_S
+        return is_silent and (was_passed_over or now - self._taken_at >= NUDGE_AFTER_S)
 
     async def nudge(self, partition: int, end: int) -> bool:
         """Read a partition again from where its state ends, if it has lag and brought nothing for a while.
 
-        Faust empties its queues when a rebalance is over; what lay in them would never come again otherwise.
+        Faust empties its queues when a rebalance is over; what lay in them would never come again otherwise. What may
+        still wait in a queue behind batches of others is left there.
         """
         held, now = self._held.get(partition), self._clock()
         if held is None or self._taking:
             return False
-        if held.state.next_offset >= end:
-            held.waits_since = now  # after a silence, too, what comes has its time
+        has_lag = held.state.next_offset < end
+        if has_lag and not self._has_had_its_turn(held, now):
             return False
-        if now - max(held.seen_at, held.waits_since) < NUDGE_AFTER_S:
+        held.waits_since, held.waits_turn = now, self._turns  # after a silence, too, what comes has its time
+        if not has_lag:
             return False
-        held.waits_since = now
         async with self._exclusive(partition, held) as is_ours:
             if is_ours:
                 await self._pass_lost(partition, held)  # all that was left of the log may be gone

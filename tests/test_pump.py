@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from driftline.detectors.snapshot import OWN
 from driftline.streams.memory import MemorySink, MemoryStore, WorkerDied, Write
-from driftline.streams.pump import NUDGE_AFTER_S, SEEKS
+from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS
 from driftline.streams.seams import Polled
 from driftline.streams.watchdog import UNREADY_AFTER_S, Watchdog
 from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, partials, sent_to
@@ -167,6 +168,7 @@ async def test_a_batch_that_waited_while_its_partition_was_released_is_left_to_t
     await bench.take(50)
     waiting = bench.poll(50)
     release = asyncio.create_task(bench.pump.release([0]))
+    await asyncio.sleep(0)  # it goes first
     take = asyncio.create_task(bench.pump.take(0, waiting))
     await asyncio.gather(release, take)
     assert bench.broker.committed == {P0: 50}
@@ -269,6 +271,25 @@ async def test_what_comes_after_a_silence_has_as_much_time_as_what_comes_in_a_st
     assert not await bench.pump.nudge(0, bench.next_offset + 100)
     bench.now_s += NUDGE_AFTER_S
     assert await bench.pump.nudge(0, bench.next_offset + 100)
+
+
+async def is_nudged_behind(batches: int, took_s: float) -> bool:
+    """Let partition 1 bring batches that take so long, and tell whether partition 0, which has lag, is nudged."""
+    bench = Bench()
+    await bench.take(60)
+    bench.pump.own([0, 1])
+    other = [replace(record, partition=1) for record in bench.poll(batches)]
+    for offset, record in enumerate(other):
+        bench.now_s += took_s
+        await bench.pump.take(1, [replace(record, offset=offset)])
+    return await bench.pump.nudge(0, bench.log.end)
+
+
+@in_a_loop
+async def test_what_waits_behind_slow_batches_of_others_is_not_read_again_before_its_turn() -> None:
+    longest = QUEUE_BATCHES + 2 * 2
+    assert not await is_nudged_behind(longest, NUDGE_AFTER_S / 2)
+    assert await is_nudged_behind(longest + 1, NUDGE_AFTER_S / 2)
 
 
 # Retention.

@@ -61,7 +61,7 @@ async def test_a_partition_that_is_passed_over_is_stuck_though_the_worker_works(
         seen.add(bench.pump.progress(1, 300).waited)
         dog.observe({"1": bench.pump.progress(1, 300)})
         clock.now_s += 1.0
-    longest = 2 * (QUEUE_BATCHES + 2)
+    longest = QUEUE_BATCHES + 2 * 2
     assert seen == set(range(1, longest + 1))
     assert dog.stuck_for() == 4 * QUEUE_BATCHES - longest + 1
     assert "1: no progress" in str(dog.complaint())
