@@ -71,7 +71,7 @@ def constraint_event(record: Record, layout: Layout, constraint: str, signal: st
 
 def outlier_event(record: Record, layout: Layout, p_value: float) -> Alert:
     """Alert for one record that is unlike the baseline's as a whole."""
-    threshold = layout.plan.threshold("half_space_trees", layout.baseline.model)
+    threshold = layout.rule("half_space_trees").threshold
     phrase = f"is unlike any of the baseline's {layout.baseline.n} records taken together (p = {p_value:.1g})"
     return _event(record, layout, "outlier", "warning", "", "half_space_trees", float(p_value), threshold, phrase)
 

@@ -190,7 +190,6 @@ def _events(window: OpenWindow, records: _Records, seen: Columns, broken: Violat
 def _outlier_events(window: OpenWindow, records: _Records, p_values: F64) -> Iterator[Alert]:
     """Alerts for the first records of a window that are unlike all of the baseline."""
     layout = window.layout
-    threshold = layout.plan.threshold("half_space_trees", layout.baseline.model)
-    found = (p_values <= (threshold or 0.0)).nonzero()[0]
+    found = (p_values <= (layout.rule("half_space_trees").threshold or 0.0)).nonzero()[0]
     for row in found[: window.allow("outlier", found.size)].tolist():
         yield outlier_event(records[row], layout, float(p_values[row]))

@@ -183,14 +183,14 @@ def judge_window(layout: Layout, evidence: Evidence, verdict_id: str, *, final: 
 
 def _tested(layout: Layout, vector: I64, name: str) -> Marginal | None:
     """The marginal test of one signal; None where the plan has it off."""
-    if not layout.plan.enabled("marginal", layout.baseline.model, name):
+    if not layout.rule("marginal", name).enabled:
         return None
     test = numeric_test if isinstance(layout.baseline.signals[name], NumericSignal) else categorical_test
     found = test(layout.cells(layout.reference, name), layout.cells(vector, name))
     kept = {
         part: p_value
         for part, p_value in found.tests.items()
-        if part not in ("missing", "unseen") or layout.plan.enabled(part, layout.baseline.model, name)
+        if part not in ("missing", "unseen") or layout.rule(part, name).enabled
     }
     return found if len(kept) == len(found.tests) else Marginal(sidak(min(kept.values()), len(kept)), kept)
 
@@ -201,7 +201,7 @@ def _moved(layout: Layout, tests: Mapping[str, Marginal | None]) -> set[str]:
     if not judged:
         return set()
     p_values = np.array(list(judged.values()))
-    alphas = np.array([layout.plan.threshold("marginal", layout.baseline.model, name) or 0.0 for name in judged])
+    alphas = np.array([layout.rule("marginal", name).threshold or 0.0 for name in judged])
     alarms = bonferroni(p_values, alphas)
     if not alarms.any():
         return set()
@@ -215,7 +215,7 @@ def _distances(layout: Layout, vector: I64, name: str) -> dict[str, float | None
     positions = layout.positions.get(name)
     found: dict[str, float | None] = {}
     for distance, (function, ordered) in DISTANCES.items():
-        if not layout.plan.enabled(distance, layout.baseline.model, name):
+        if not layout.rule(distance, name).enabled:
             continue
         if not ordered:
             found[distance] = function(reference, current, np.zeros(reference.size))
@@ -225,7 +225,7 @@ def _distances(layout: Layout, vector: I64, name: str) -> dict[str, float | None
 
 
 def _exceeds(layout: Layout, name: str, distance: str, value: float | None) -> bool:
-    threshold = layout.plan.threshold(distance, layout.baseline.model, name)
+    threshold = layout.rule(distance, name).threshold
     return threshold is not None and value is not None and value > threshold
 
 
@@ -238,12 +238,12 @@ def _counted(layout: Layout, vector: I64) -> OutlierVerdict:
 
 def _outlier_rate(layout: Layout, vector: I64) -> OutlierVerdict:
     """Test whether outliers are more frequent than in the baseline, allowing for their clumping."""
-    counted, profile, model = _counted(layout, vector), layout.baseline.outliers, layout.baseline.model
-    if profile is None or not counted.scored or not layout.plan.enabled("outlier_rate", model):
+    counted, profile = _counted(layout, vector), layout.baseline.outliers
+    if profile is None or not counted.scored or not layout.rule("outlier_rate").enabled:
         return counted
     in_baseline = outliers.flagged(profile, layout.plan.outlier_share)
     p_value = two_proportion_p_value(counted.outliers, counted.scored, in_baseline, profile.scored, profile.dispersion)
-    threshold = layout.plan.threshold("outlier_rate", model) or 0.0
+    threshold = layout.rule("outlier_rate").threshold or 0.0
     return msgspec.structs.replace(counted, p_value=p_value, drift=p_value <= threshold)
 
 

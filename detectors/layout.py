@@ -17,7 +17,7 @@ from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSig
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.normal_scores import knots
 from driftline.detectors.outliers import Ranks, Scale, unpacked
-from driftline.detectors.plan import Plan
+from driftline.detectors.plan import Plan, Rule
 
 TOTALS = ("n", "late", "scored", "outliers")
 N, LATE, SCORED, OUTLIERS = range(len(TOTALS))
@@ -92,6 +92,18 @@ class Layout:
         return int(self.starts[-1]) + len(CONSTRAINTS) * len(self.signals)
 
     @cached_property
+    def _rules(self) -> dict[tuple[str, str], Rule]:
+        return {}
+
+    def rule(self, detector: str, signal: str = "") -> Rule:
+        """The plan's rule in force for a detector on a signal of this model, put by: a verdict asks for hundreds."""
+        key = (detector, signal)
+        found = self._rules.get(key)
+        if found is None:
+            found = self._rules[key] = self.plan.rule(detector, self.baseline.model, signal)
+        return found
+
+    @cached_property
     def plan_hash(self) -> str:
         """Hash of the plan."""
         return self.plan.hash
@@ -129,8 +141,12 @@ class Layout:
 
     def cells(self, vector: I64, signal: str) -> I64:
         """The cells of one signal: bins, missing, nonfinite; or levels, unseen, missing."""
-        place = self.signals.index(signal)
-        return vector[self.starts[place] : self.starts[place + 1]]
+        return vector[self._slices[signal]]
+
+    @cached_property
+    def _slices(self) -> dict[str, slice]:
+        ends = self.starts.tolist()
+        return {name: slice(*ends[place : place + 2]) for place, name in enumerate(self.signals)}
 
     def violations(self, vector: I64) -> I64:
         """Counts of violations, a view of shape (constraints, signals)."""
@@ -201,7 +217,7 @@ class Layout:
         """Bounds of each numeric signal, the plan's before the baseline's; infinite where the check is off."""
         low, high = np.full(len(self.numeric), -np.inf), np.full(len(self.numeric), np.inf)
         for place, name in enumerate(self.numeric):
-            signal, rule = self.baseline.signals[name], self.plan.rule("range", self.baseline.model, name)
+            signal, rule = self.baseline.signals[name], self.rule("range", name)
             assert isinstance(signal, NumericSignal)
             if rule.enabled:
                 low[place] = signal.low if rule.low is None else rule.low
@@ -211,7 +227,7 @@ class Layout:
     @cached_property
     def armed(self) -> dict[str, Mask]:
         """Per constraint, which signals it holds for: only what the baseline never did is worth an event."""
-        model, signals = self.baseline.model, [self.baseline.signals[name] for name in self.signals]
+        signals = [self.baseline.signals[name] for name in self.signals]
         never = {
             "type": [True for _ in signals],
             "null": [signal.missing == 0 for signal in signals],
@@ -222,7 +238,7 @@ class Layout:
         return {
             constraint: np.array(
                 [
-                    held and self.plan.enabled(constraint, model, name)
+                    held and bool(self.rule(constraint, name).enabled)
                     for held, name in zip(never[constraint], self.signals, strict=True)
                 ],
                 np.bool_,

@@ -47,10 +47,9 @@ class Online:
     @classmethod
     def fresh(cls, layout: Layout) -> "Online":
         """Detectors that have seen nothing but the baseline."""
-        plan, model = layout.plan, layout.baseline.model
-        rules = {(name, signal): plan.rule(name, model, signal) for name in STREAMS for signal in layout.numeric}
+        rules = {(name, signal): layout.rule(name, signal) for name in STREAMS for signal in layout.numeric}
         adwins = {place: Adwin(rule.threshold) for place, rule in rules.items() if rule.enabled and rule.threshold}
-        return cls(layout, adwins, layout.masses if plan.enabled("half_space_trees", model) else None)
+        return cls(layout, adwins, layout.masses if layout.rule("half_space_trees").enabled else None)
 
     def feed(self, seen: Columns) -> list[Change]:
         """Feed normal scores in log order; the changes come in log order too, then by detector and signal."""

@@ -48,24 +48,24 @@ def subjects(layout: Layout, verdict: Verdict) -> dict[Subject, Finding]:
         phrase = (
             f"{share:.1%} of its records are outliers as a whole, against {rate.expected_share:.1%} in the baseline"
         )
-        threshold = layout.plan.threshold("outlier_rate", verdict.model)
+        threshold = layout.rule("outlier_rate").threshold
         found["outlier", ""] = Finding("outlier_rate", rate.p_value, threshold, rate.p_value, phrase, [])
     return found
 
 
 def _is_significant(layout: Layout, name: str, signal: SignalVerdict) -> bool:
     """Whether the marginal test alone would have alarmed for this signal."""
-    threshold = layout.plan.threshold("marginal", layout.baseline.model, name) or 0.0
+    threshold = layout.rule("marginal", name).threshold or 0.0
     return signal.p_value is not None and signal.p_value * len(layout.signals) <= threshold
 
 
 def _signal_finding(layout: Layout, verdict: Verdict, name: str) -> Finding:
-    signal, plan = verdict.signals[name], layout.plan
+    signal = verdict.signals[name]
     evidence = bin_shifts(layout, name, signal)
     moved = "; ".join(f"{each.bin}: {each.baseline_share:.1%} -> {each.window_share:.1%}" for each in evidence)
     if not _is_significant(layout, name, signal):
         for distance, value in signal.scores.items():
-            threshold = plan.threshold(distance, verdict.model, name)
+            threshold = layout.rule(distance, name).threshold
             if threshold is not None and value is not None and value > threshold:
                 phrase = f"{name} moved: {distance} = {value:.3g} is above {threshold:g} ({moved})"
                 return Finding(distance, value, threshold, signal.p_value, phrase, evidence)
@@ -73,7 +73,7 @@ def _signal_finding(layout: Layout, verdict: Verdict, name: str) -> Finding:
     adjusted = min(1.0, p_value * len(layout.signals))
     detector = signal.cause if signal.cause in QUALITY_CAUSES else "marginal"
     phrase = f"{name} {_VERBS.get(signal.cause, 'moved')} (p = {p_value:.1g}; {moved})"
-    threshold = plan.threshold("marginal", verdict.model, name)
+    threshold = layout.rule("marginal", name).threshold
     alarms = _is_significant(layout, name, signal)
     return Finding(detector, adjusted, threshold, signal.p_value, phrase, evidence, alarms)
 
@@ -150,7 +150,7 @@ def _change_alert(layout: Layout, verdict: Verdict, name: str, points: list[Chan
         f" at partition {first.partition}, offset {first.offset}"
         + (f", and {len(points) - 1} more times in this window" if len(points) > 1 else "")
     )
-    threshold = layout.plan.threshold(first.detector, verdict.model, name)
+    threshold = layout.rule(first.detector, name).threshold
     finding = Finding(first.detector, round(first.after - first.before, 6), threshold, None, phrase, [])
     return _alert(layout, verdict, "change_point", name, finding, "event", "warning", phrase)
 

@@ -69,7 +69,7 @@ class Metrics:
         self.build.labels(version).set(1)
         for result in ("accepted", "late", "rejected", "replay_skipped"):
             self.records.labels(result)
-        self._series: dict[tuple[str, str], set[tuple[Gauge, tuple[str, ...]]]] = {}
+        self._series: dict[tuple[str, str], dict[tuple[Gauge, tuple[str, ...]], Gauge]] = {}
         self._n_series = Counts[Gauge]()
 
     def exposition(self) -> bytes:
@@ -78,14 +78,15 @@ class Metrics:
 
     def set_drift(self, gauge: Gauge, labels: tuple[str, str, str, str], value: float) -> None:
         """Set a series of a model version, within the cap on series of its gauge: scores must not keep open alerts out."""
-        own = self._series.setdefault(labels[:2], set())
-        if (gauge, labels) not in own:
+        own = self._series.setdefault(labels[:2], {})
+        series = own.get((gauge, labels))
+        if series is None:
             if self._n_series[gauge] >= MAX_SERIES:
                 self.series_dropped.inc()
                 return
-            own.add((gauge, labels))
+            series = own[gauge, labels] = gauge.labels(*labels)
             self._n_series[gauge] += 1
-        gauge.labels(*labels).set(value)
+        series.set(value)
 
     def forget(self, models: Iterable[tuple[str, str]]) -> None:
         """Remove the series of model versions that another worker judges from now on."""
