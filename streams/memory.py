@@ -217,7 +217,7 @@ class MemoryStore:
         """Go on reading there."""
         self.positions[partition] = offset
 
-    async def position(self, partition: int) -> int:
+    def position(self, partition: int) -> int:
         """Offset of the next record that would be handed over."""
         return self.positions.get(partition, 0)
 

@@ -212,11 +212,11 @@ class Pump(Generic[S]):
         if not has_lag:
             return False
         async with self._exclusive(partition, held) as is_ours:
-            if is_ours:
+            # Only what was handed over and did not arrive is to be read again. A seek while a first fetch is still
+            # under way would throw that away, and again and again.
+            if is_ours and self._store.position(partition) > held.state.next_offset:
                 await self._pass_lost(partition, held)  # all that was left of the log may be gone
-                # Only what was handed over and did not arrive is to be read again. A seek while a first fetch is still
-                # under way would throw that away, and again and again.
-                if await self._store.position(partition) > held.state.next_offset:
+                if self._store.position(partition) > held.state.next_offset:
                     await self._store.seek(partition, held.state.next_offset)
         return True
 

@@ -78,7 +78,7 @@ class Store(Protocol):
         """Go on reading there."""
         ...
 
-    async def position(self, partition: int) -> int:
+    def position(self, partition: int) -> int:
         """Offset of the next record that would be handed over; 0 where that is not known yet."""
         ...
 

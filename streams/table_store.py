@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
@@ -14,7 +15,6 @@ from driftline.streams.wire import Outgoing
 log = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S = 10.0
-POSITION_TIMEOUT_S = 1.0
 
 
 class TableStore:
@@ -34,6 +34,8 @@ class TableStore:
 
     def __init__(self, app: Any, topic: str, table: Any, sink: Sink) -> None:
         self._app, self._topic, self._table, self._sink = app, topic, table, sink
+        self._turn = asyncio.Lock()
+        self._hanging: asyncio.Future[bool] | None = None
 
     def load(self, partition: int) -> Mapping[bytes, bytes]:
         """The saved values of a partition, as the changelog gave them back; an empty one was removed."""
@@ -51,15 +53,20 @@ class TableStore:
         await asyncio.gather(*sent)
 
     async def commit(self, partition: int, next_offset: int) -> bool:
-        """Commit an offset: a hint, for the state's own offset decides. Refused for long, it shows in the watchdog."""
-        try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                done = await self._app.consumer._commit({TP(self._topic, partition): next_offset})  # noqa: SLF001
-        except TimeoutError:
+        """Commit an offset: a hint, for the state's own offset decides. Refused for long, it shows in the watchdog.
+
+        One at a time, and none while one hangs: the consumer's thread has two hands, and one must be free to fetch.
+        """
+        async with self._turn:
             done = False
+            if self._hanging is None or self._hanging.done():
+                commit = self._app.consumer._commit({TP(self._topic, partition): next_offset})  # noqa: SLF001
+                self._hanging = asyncio.ensure_future(commit)
+                await asyncio.wait([self._hanging], timeout=COMMIT_TIMEOUT_S)
+                done = self._hanging.done() and self._hanging.result()
         if not done:
             log.warning("%s[%d]: offset %d is saved, but not committed", self._topic, partition, next_offset)
-        return bool(done)
+        return done
 
     async def seek(self, partition: int, offset: int) -> None:
         """Go on reading there.
@@ -72,13 +79,16 @@ class TableStore:
         sought = consumer.seek(TP(self._topic, partition), offset)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sought, consumer._thread.thread_loop))  # noqa: SLF001
 
-    async def position(self, partition: int) -> int:
-        """Offset of the next record that would be handed over; 0 where that is not known yet."""
-        try:
-            async with asyncio.timeout(POSITION_TIMEOUT_S):
-                return await self._app.consumer.position(TP(self._topic, partition)) or 0
-        except TimeoutError:
+    def position(self, partition: int) -> int:
+        """Offset of the next record that would be handed over; 0 where that is not known yet.
+
+        aiokafka's own question would wait in the consumer's thread, behind commits and before fetches.
+        """
+        place, known = TopicPartition(self._topic, partition), self._app.consumer._thread._consumer._subscription  # noqa: SLF001
+        if not known.is_assigned(place):
             return 0
+        state = known.subscription.assignment.state_value(place)
+        return int(state.position) if state.has_valid_position else 0
 
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has; waits for Kafka where that is away."""

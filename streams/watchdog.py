@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 EXIT_STUCK = 70
 UNREADY_AFTER_S = 15.0
+LONGEST_TICK_S = 5.0
+"""Of a longer time between two observations only so much counts: the process was paused, or its machine was."""
 EXIT_AFTER_S = 45.0
 """Longer than a rebalance may take that waits for a member to come back (30 s); with the stop, less than a minute."""
 
@@ -55,11 +57,10 @@ class Watchdog:
     --------
     A partition with lag that has not moved for 30 s makes the worker unready; one without lag may rest.
 
-    >>> now = 0.0
-    >>> dog = Watchdog(lambda: now)
-    >>> dog.observe({"a": Progress(5, 9, 5), "b": Progress(9, 9, 9)})
-    >>> now = 30.0
-    >>> dog.observe({"a": Progress(5, 9, 5), "b": Progress(9, 9, 9)})
+    >>> second = 0
+    >>> dog = Watchdog(lambda: second)
+    >>> for second in range(31):
+    ...     dog.observe({"a": Progress(5, 9, 5), "b": Progress(9, 9, 9)})
     >>> dog.complaint()
     'a: no progress for 30 s at offset 5 of 9'
     """
@@ -68,14 +69,16 @@ class Watchdog:
         self._clock = clock
         self._moved: dict[Hashable, tuple[Progress, float]] = {}
         self._beat = clock()
+        self._ran_s = 0.0
 
     def observe(self, partitions: Mapping[Hashable, Progress]) -> None:
         """Take in how far every owned partition has come; to be called about once a second by the event loop."""
-        now = self._beat = self._clock()
+        before, self._beat = self._beat, self._clock()
+        self._ran_s += min(self._beat - before, LONGEST_TICK_S)
         self._moved = {
             name: self._moved[name]
             if name in self._moved and not _is_moving(self._moved[name][0], progress)
-            else (progress, now)
+            else (progress, self._ran_s)
             for name, progress in partitions.items()
         }
 
@@ -85,16 +88,15 @@ class Watchdog:
         self._moved.clear()
 
     def stuck_for(self) -> float:
-        """Seconds for which the slowest partition has been stuck, or the event loop silent."""
-        now = self._clock()
-        return max([now - self._beat, *(now - since for _, since in self._moved.values())])
+        """Seconds for which the slowest partition has been stuck while this worker ran."""
+        return max((self._ran_s - since for _, since in self._moved.values()), default=0.0)
 
     def complaint(self) -> str | None:
         """Why the worker is not ready, if so."""
-        now = self._clock()
         for name, (progress, since) in self._moved.items():
-            if now - since >= UNREADY_AFTER_S:
-                return f"{name}: no progress for {now - since:.0f} s at offset {progress.next_offset} of {progress.end}"
+            stood_s = self._ran_s - since
+            if stood_s >= UNREADY_AFTER_S:
+                return f"{name}: no progress for {stood_s:.0f} s at offset {progress.next_offset} of {progress.end}"
         return None
 
     def guard(self) -> threading.Thread:
@@ -104,9 +106,12 @@ class Watchdog:
         return thread
 
     def _watch(self) -> None:
-        pause = threading.Event()
+        pause, beat, silent_s = threading.Event(), self._beat, 0
         while not pause.wait(1.0):
-            if self._clock() - self._beat >= EXIT_AFTER_S:
+            # Its own seconds: were the whole process paused, this thread might wake up before the loop.
+            silent_s = silent_s + 1 if self._beat == beat else 0
+            beat = self._beat
+            if silent_s >= EXIT_AFTER_S:
                 log.critical("the event loop has been blocked for %.0f s: exit %d", EXIT_AFTER_S, EXIT_STUCK)
                 os._exit(EXIT_STUCK)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from driftline.streams.pump import QUEUE_BATCHES
-from driftline.streams.watchdog import EXIT_AFTER_S, UNREADY_AFTER_S, Progress, Watchdog
+from driftline.streams.watchdog import EXIT_AFTER_S, LONGEST_TICK_S, UNREADY_AFTER_S, Progress, Watchdog
 from tests.pump_bench import Bench, in_a_loop
 
 
@@ -16,12 +16,13 @@ class Clock:
         return self.now_s
 
 
-def after(seconds: float, before: Progress, now: Progress) -> Watchdog:
-    """A watchdog that saw a partition twice."""
+def after(seconds: float, before: Progress, now: Progress, tick_s: float = 1.0) -> Watchdog:
+    """A watchdog that saw a partition stand still for so long, and then once more."""
     clock = Clock()
     dog = Watchdog(clock)
-    dog.observe({"a": before})
-    clock.now_s = seconds
+    while clock.now_s < seconds:
+        dog.observe({"a": before})
+        clock.now_s += tick_s
     dog.observe({"a": now})
     return dog
 
@@ -49,6 +50,11 @@ def test_one_that_has_lag_or_an_unsaved_state_and_does_not_move_is_stuck(still: 
     assert after(UNREADY_AFTER_S - 1, still, still).complaint() is None
 
 
+def test_a_process_that_was_paused_is_not_stuck() -> None:
+    still = Progress(5, 9, 5)
+    assert after(10 * EXIT_AFTER_S, still, still, tick_s=10 * EXIT_AFTER_S).stuck_for() == LONGEST_TICK_S
+
+
 @in_a_loop
 async def test_a_partition_that_is_passed_over_is_stuck_though_the_worker_works() -> None:
     bench, clock = Bench(), Clock()
@@ -63,5 +69,5 @@ async def test_a_partition_that_is_passed_over_is_stuck_though_the_worker_works(
         clock.now_s += 1.0
     longest = QUEUE_BATCHES + 2 * 2
     assert seen == set(range(1, longest + 1))
-    assert dog.stuck_for() == 4 * QUEUE_BATCHES - longest + 1
+    assert dog.stuck_for() == 4 * QUEUE_BATCHES - longest
     assert "1: no progress" in str(dog.complaint())
