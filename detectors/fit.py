@@ -11,7 +11,7 @@ from driftline.detectors.arrays import F64
 from driftline.detectors.baseline import PREDICTION, Baseline, CategoricalSignal, NumericSignal, OutlierProfile, Signal
 from driftline.detectors.columns import level_text, most_probable
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.halfspace import Masses
+from driftline.detectors.halfspace import Masses, score_and_learn
 from driftline.detectors.normal_scores import TAIL_SHARES
 from driftline.detectors.records import Value
 
@@ -210,7 +210,7 @@ def outlier_profile(features: Mapping[str, F64]) -> OutlierProfile | None:
     )  # fmt: skip
     rows = outliers.Scale.of(blank).unit_rows(np.array([features[name] for name in spread]))
     masses = Masses.empty(outliers.N_TREES, outliers.HEIGHT, outliers.WINDOW)
-    scores, masses = outliers.scores(masses, rows)
+    scores, masses = score_and_learn(masses, outliers.leaf_numbers(rows))
     return outliers.profiled(blank, scores[outliers.WINDOW :], masses)
 
 

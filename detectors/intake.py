@@ -1,7 +1,7 @@
 """One model version's records go into its cell: windows counted, detectors fed, single-record alerts made."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.columns import Columns, columns
 from driftline.detectors.events import Record, Violations, constraint_event, outlier_event, violations
 from driftline.detectors.layout import CONSTRAINTS, Layout
-from driftline.detectors.online import Change, Online
+from driftline.detectors.online import Change, Online, outlier_p_values
 from driftline.detectors.partials import ChangePoint, Mark, Partial
 from driftline.detectors.records import Batch, Prediction
 from driftline.detectors.watch import ModelKey, Watch
@@ -83,22 +83,52 @@ class Rows:
         return sorted(set(self.start_ms.tolist()))
 
 
-def take_in(cell: Cell, rows: Rows, batch: Batch, watch: Watch, out: Profiled) -> None:
-    """Add records of one model version to its windows and feed its detectors."""
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Timely records of one model version that share a layout, on their way into windows and detectors.
+
+    Parameters
+    ----------
+    cell, layout, rows
+        Where they go, by which bins, and the records.
+    online
+        The detectors that they are fed to; None for none.
+    seen
+        The records as columns.
+    """
+
+    cell: Cell
+    layout: Layout
+    rows: Rows
+    online: Online | None
+    seen: Columns
+
+
+def take_in(groups: Iterable[tuple[Cell, Rows]], batch: Batch, watch: Watch, out: Profiled) -> None:
+    """Add each model version's records to its windows and feed its detectors."""
+    observed = [each for cell, rows in groups for each in _observed(cell, rows, batch, watch, out)]
+    for each, p_values in zip(observed, outlier_p_values([(each.online, each.seen) for each in observed]), strict=True):
+        _count(each, p_values, batch, out)
+
+
+def _observed(cell: Cell, rows: Rows, batch: Batch, watch: Watch, out: Profiled) -> list[Observed]:
+    """What of one model version's records is timely; the rest is told of."""
     fresh = rows.where(rows.offsets >= cell.next_offset)
     out.skipped += len(rows.predictions) - len(fresh.predictions)
     if not fresh.predictions:
-        return  # not changed: a snapshot of a cell that is ahead of its partition must not be dated back
+        return []  # not changed: a snapshot of a cell that is ahead of its partition must not be dated back
     layouts = {start: _layout(cell, start, watch) for start in fresh.starts}
     _reject_unwatched(fresh, layouts, out)
     if fresh.is_late.any():
         _count_late(cell, fresh.where(fresh.is_late), layouts, out)
-    for layout, fed, unfed in _by_layout(fresh.where(~fresh.is_late), layouts):
-        for chosen, online in ((fed, cell.detectors(layout) if fed.predictions else None), (unfed, None)):
-            if chosen.predictions:
-                _observe(cell, layout, chosen, online, batch, out)
     cell.next_offset = max(cell.next_offset, batch.next_offset)
     cell.is_dirty = True
+    return [
+        Observed(cell, layout, chosen, online, columns(chosen.predictions, layout))
+        for layout, fed, unfed in _by_layout(fresh.where(~fresh.is_late), layouts)
+        for chosen, online in ((fed, cell.detectors(layout) if fed.predictions else None), (unfed, None))
+        if chosen.predictions
+    ]
 
 
 def _layout(cell: Cell, start_ms: int, watch: Watch) -> Layout | None:
@@ -138,12 +168,11 @@ def _by_layout(timely: Rows, layouts: Mapping[int, Layout | None]) -> Iterator[t
     return reversed(chosen)
 
 
-def _observe(cell: Cell, layout: Layout, rows: Rows, online: Online | None, batch: Batch, out: Profiled) -> None:
-    """Count timely records that share a layout, and feed the detectors, in log order."""
-    seen = columns(rows.predictions, layout)
+def _count(each: Observed, p_values: F64 | None, batch: Batch, out: Profiled) -> None:
+    """Count records in their windows and feed them to the detectors of change, in log order."""
+    cell, layout, rows, seen = each.cell, each.layout, each.rows, each.seen
     broken = violations(seen, layout)
-    changes = online.feed(seen) if online else []
-    p_values = online.outlier_p_values(seen) if online else None
+    changes = each.online.feed(seen) if each.online else []
     starts = rows.starts
     for start in starts:
         here = rows.start_ms == start
@@ -151,9 +180,9 @@ def _observe(cell: Cell, layout: Layout, rows: Rows, online: Online | None, batc
         window.add(seen.cells if len(starts) == 1 else seen.cells[:, here])
         in_window = here[broken.rows]
         window.add_violations(broken.constraints[in_window], broken.signals[in_window])
-        window.changes += [_change_point(each, rows, batch.partition) for each in changes if here[each.row]]
+        window.changes += [_change_point(change, rows, batch.partition) for change in changes if here[change.row]]
         records = _Records(rows, batch, Window(start, start + layout.plan.window_ms))
-        out.events += _events(window, records, seen, Violations(*(each[in_window] for each in broken)))
+        out.events += _events(window, records, seen, Violations(*(part[in_window] for part in broken)))
         if p_values is not None:
             window.add_scored(p_values[here] <= layout.plan.outlier_share)
             out.events += _outlier_events(window, records, np.where(here, p_values, 1.0))

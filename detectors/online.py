@@ -1,16 +1,17 @@
 """The online detectors of one model version in one partition: ADWIN per numeric signal, half-space trees per record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from driftline.detectors.adwin import Adwin, feed_all
-from driftline.detectors.arrays import F64, Mask
+from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.columns import Columns
-from driftline.detectors.halfspace import Masses
+from driftline.detectors.halfspace import Masses, score_and_learn
 from driftline.detectors.layout import Layout
-from driftline.detectors.outliers import scores
+from driftline.detectors.outliers import leaf_numbers
 
 SCALE_CAP = 9.0
 """Squares of normal scores are cut here (3 sigma), so that one extreme value is no change of scale."""
@@ -62,13 +63,42 @@ class Online:
                 changes += [Change(each.row, numeric[place], name, each.before, each.after) for each in found]
         return sorted(changes, key=lambda change: change.row)  # however the log was cut into batches
 
-    def outlier_p_values(self, seen: Columns) -> F64 | None:
-        """Score the rows against the trees' masses, learn them, and return each score's p-value, shape (n,)."""
-        scale, ranks = self.layout.outlier_scale, self.layout.outlier_ranks
-        if self.masses is None or scale is None or ranks is None:
-            return None
-        found, self.masses = scores(self.masses, scale.unit_rows(seen.numeric[self.layout.tree_rows]))
-        return ranks.p_values(found)
+
+def outlier_p_values(fed: Sequence[tuple[Online | None, Columns]]) -> list[F64 | None]:
+    """Score rows against the masses of their model's trees, learn them, and return each score's p-value, shape (n,).
+
+    Models with equally many features share their trees, so their rows go down together: a few rows of each of many
+    models cost as much as many rows of one. None where there are no trees.
+    """
+    found: list[F64 | None] = [None] * len(fed)
+    forests: dict[int, list[tuple[int, Online, Columns]]] = {}
+    for place, (online, seen) in enumerate(fed):
+        if online is not None and online.masses is not None:
+            forests.setdefault(len(online.layout.tree_rows), []).append((place, online, seen))
+    for forest in forests.values():
+        leaf = leaf_numbers(np.concatenate([_unit_rows(online, seen) for _, online, seen in forest]))
+        start = 0
+        for place, online, seen in forest:
+            stop = start + seen.numeric.shape[1]
+            found[place] = _p_values(online, leaf[start:stop])
+            start = stop
+    return found
+
+
+def _unit_rows(online: Online, seen: Columns) -> F64:
+    """Coordinates in the trees' unit cube, shape (n, features)."""
+    scale = online.layout.outlier_scale
+    assert scale is not None  # where there are masses, there are trees
+    return scale.unit_rows(seen.numeric[online.layout.tree_rows])
+
+
+def _p_values(online: Online, leaf: I64) -> F64:
+    """Score rows by the leaves that they fell into, and learn them."""
+    ranks = online.layout.outlier_ranks
+    assert ranks is not None
+    assert online.masses is not None
+    found, online.masses = score_and_learn(online.masses, leaf)
+    return ranks.p_values(found)
 
 
 def _location(normal_scores: F64, finite: Mask) -> F64:

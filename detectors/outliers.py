@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from driftline.detectors.arrays import F64, I16, Mask
+from driftline.detectors.arrays import F64, I16, I64, Mask
 from driftline.detectors.baseline import OutlierProfile
-from driftline.detectors.halfspace import Masses, grow, leaves, score_and_learn
+from driftline.detectors.halfspace import Masses, grow, leaves
 
 N_TREES = 25
 HEIGHT = 8
@@ -108,9 +108,9 @@ class Ranks:
         return np.where(beyond, np.exp(-further.clip(0.0) / self.mean_excess) * self.least, ranked)
 
 
-def scores(masses: Masses, rows: F64) -> tuple[F64, Masses]:
-    """Score each row, then learn it, in order; rows of shape (n, features) in [0, 1]."""
-    return score_and_learn(masses, leaves(grow(rows.shape[1], N_TREES, HEIGHT), rows))
+def leaf_numbers(rows: F64) -> I64:
+    """Leaf of each row in each tree, shape (n, trees); rows of shape (n, features) in [0, 1]."""
+    return leaves(grow(rows.shape[1], N_TREES, HEIGHT), rows)
 
 
 def packed(leaf_counts: I16) -> str:

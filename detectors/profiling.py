@@ -66,8 +66,7 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
     fresh = int(batch.offsets.searchsorted(state.next_offset))
     out.skipped = fresh
     groups, closing = _grouped(state, batch, fresh, watch, out)
-    for rows in groups:
-        take_in(state.cells.setdefault(rows.key, Cell(rows.key)), rows, batch, watch, out)
+    take_in(((state.cells.setdefault(rows.key, Cell(rows.key)), rows) for rows in groups), batch, watch, out)
     state.next_offset = max(state.next_offset, batch.next_offset)
     _close(state, closing, watch, out)
     return state, out

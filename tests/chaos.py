@@ -75,6 +75,11 @@ class Brokers:
             self.logs[fault.log] = settings, await fault.log(settings, self.size)
         return self.logs[fault.log]
 
+    def keep_only(self, wanted: set[Any]) -> None:
+        """Forget the logs that nobody asks for any more: each holds gigabytes of memory."""
+        for log in self.logs.keys() - wanted:
+            del self.logs[log]
+
 
 @asynccontextmanager
 async def brokers(directory: Path, number: int, size: Size) -> AsyncIterator[Brokers]:
@@ -138,6 +143,7 @@ async def lane(runs: list[Run], directory: Path, size: Size) -> list[Row]:
             else:
                 async with brokers(directory / run.fault.name, run.fault.brokers, size) as own:
                     rows.append(await show(run, own))
+            usual.keep_only({each.fault.log for each in runs})
     return rows
 
 
