@@ -59,7 +59,7 @@ class Setting:
     models: int = 1
     partitions: int = 4
     window_records: int = 100_000
-    max_batch_records: int = 4_000
+    max_batch_records: int = 10_000
 
     @property
     def log(self) -> tuple[int, ...]:
@@ -209,7 +209,7 @@ CURVES = {
     "features": [replace(BASE, features=features) for features in (5, 20, 100)],
     "models": [replace(BASE, models=models) for models in (1, 10, 100, 500)],
     "partitions": [replace(BASE, partitions=partitions) for partitions in (4, 16, 32)],
-    "max_batch_records": [replace(BASE, max_batch_records=batch) for batch in (100, 400, 1_600, 4_000)],
+    "max_batch_records": [replace(BASE, max_batch_records=batch) for batch in (100, 1_000, 4_000, 10_000)],
     "window_records": [replace(BASE, models=100, window_records=records) for records in (10_000, 100_000)],
     "fleet": [FLEET],
 }

@@ -98,6 +98,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Model versions that one worker watches; signals of one baseline.
     max_levels
         Levels of a categorical signal in a baseline, and bins of a numeric one.
+    max_open_windows
+        Windows of a model version that may be open at once in a partition; the lateness decides how many there are.
     max_provisional_windows
         How many windows idle partitions may hold back from being final.
     default_model
@@ -116,6 +118,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_models: int = 1_000
     max_signals: int = 2_000
     max_levels: int = 1_000
+    max_open_windows: int = 100
     max_provisional_windows: int = 60
     default_model: str | None = None
     policy: AlertPolicy = AlertPolicy()
@@ -152,6 +155,19 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return self.min_rows if own is None else own
 
     @property
+    def open_windows(self) -> int:
+        """Most windows of a model version that the watermark leaves open: ceil((window_ms + lateness_ms) / window_ms).
+
+        Examples
+        --------
+        Windows of 60 s and a lateness of 10 s: when the second one begins, the first stays open for 10 s more.
+
+        >>> Plan().open_windows
+        2
+        """
+        return -(-(self.window_ms + self.lateness_ms) // self.window_ms)
+
+    @property
     def hash(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the plan as sorted JSON."""
         return _plan_hash(msgspec.json.encode(self))
@@ -185,6 +201,11 @@ def plan_from(document: Mapping[str, Any]) -> Plan:
     for key, least in _LEAST.items():
         if (value := getattr(plan, key)) < least:
             raise OperatorError(f"plan.{key} = {value}: must be at least {least}")
+    if plan.open_windows > plan.max_open_windows:
+        raise OperatorError(
+            f"plan.max_open_windows = {plan.max_open_windows}: lateness_ms = {plan.lateness_ms} keeps up to "
+            f"{plan.open_windows} windows of window_ms = {plan.window_ms} open; make them longer, or raise it"
+        )
     if not 0 < plan.outlier_share < 0.5:
         raise OperatorError(f"plan.outlier_share = {plan.outlier_share}: must lie between 0 and 0.5")
     for place, rules in _all_rules(plan):
@@ -235,6 +256,7 @@ _LEAST = MappingProxyType(
         "max_models": 1,
         "max_signals": 1,
         "max_levels": 1,
+        "max_open_windows": 1,
         "max_provisional_windows": 1,
     }
 )

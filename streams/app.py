@@ -31,7 +31,7 @@ from driftline.streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
-MAX_FETCH_BYTES = 2**21
+MAX_FETCH_BYTES = 2**22
 """Per partition. Larger batches cost less per record, above all with many models, and more memory."""
 
 SEND_BYTES = 2**19

@@ -143,7 +143,7 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_batch_bytes: Positive = 33_554_432
     max_dead_letters_per_minute: Positive = 10_000
     instance_id: str | None = None
-    max_batch_records: Positive = 4_000
+    max_batch_records: Positive = 10_000
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -166,10 +166,11 @@ class Worker:
         pump.own(tp.partition for tp in mine)
         found = {}
         for tp in mine:
-            progress = pump.progress(tp.partition, consumer.highwater(tp) or 0)
-            metrics.lag.labels(*tp).set(max(0, progress.end - progress.next_offset))
-            self._exported.add(tp)
-            found[tp.partition] = progress
+            end = consumer.highwater(tp)
+            progress = found[tp.partition] = pump.progress(tp.partition, end or 0)
+            if end is not None:  # before the first fetch nobody knows it: no series is better than a lag of 0
+                metrics.lag.labels(*tp).set(max(0, end - progress.next_offset))
+                self._exported.add(tp)
         if topic == self._settings.topics.predictions:
             metrics.partitions.set(len(mine))
         return found

@@ -61,6 +61,7 @@ def test_the_hash_tells_plans_apart_and_nothing_else() -> None:
         ({"lateness_ms": -1}, "plan.lateness_ms = -1"),
         ({"min_rows": 0}, "plan.min_rows = 0"),
         ({"outlier_share": 0.5}, "plan.outlier_share = 0.5"),
+        ({"lateness_ms": 6_000_000}, "plan.max_open_windows = 100: lateness_ms = 6000000 keeps up to 101 windows"),
         ({"windowms": 1}, "windowms"),
         ({"window_ms": "a minute"}, r"\$\.window_ms"),
         ({"detectors": {"marginl": {}}}, "plan.detectors.marginl: no such detector; there are adwin"),
