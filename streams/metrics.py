@@ -55,6 +55,7 @@ class Metrics:
         # Findings.
         self.windows_closed = counter("windows_closed", "Final verdicts by status.", "status")
         self.stale_partials = counter("stale_partials", "Partials for final windows: repetitions after a crash.")
+        self.lost_partials = counter("lost_partials", "Partials that retention took before they were read.")
         self.unmatched_partials = counter("unmatched_partials", "Partials of another baseline than the window's.")
         self.drift_score = gauge("drift_score", "Score of the last window.", "model", "version", "signal", "detector")
         self.drift_active = gauge("drift_active", "1 while an alert is open.", "model", "version", "signal", "detector")

@@ -169,7 +169,8 @@ class VerdictStage:
         return verdict_snapshot.dump(state, self._shared.watch)
 
     def gap(self, partition: int, lost: int) -> None:
-        """Tell of partials that retention took: the windows they belong to may lack a part."""
+        """Count and tell of partials that retention took: the windows they belong to may lack a part."""
+        self._shared.metrics.lost_partials.inc(lost)
         log.error("partials partition %d: %d records gone; some windows may be judged without a part", partition, lost)
 
     def released(self, state: FleetState) -> None:

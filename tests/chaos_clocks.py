@@ -15,7 +15,7 @@ import orjson
 from driftline.detectors.partials import Mark
 from driftline.streams import wire
 from tests.chaos_input import MAX_AHEAD_MS, Disturbed, Tally, Value
-from tests.chaos_log import LATENESS_MS, START_MS, WINDOW_MS, Fleet, build_fleet
+from tests.chaos_log import LATENESS_MS, START_MS, WINDOW_MS, Fleet, build_fleet, compact
 from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage, equal
 from tests.fleet import expected, publish, records_on, states_saved, verdicts_complete
 from tests.onlooker import Onlooker, by_label
@@ -63,7 +63,7 @@ def with_wrong_clocks(origin: Fleet) -> Clocks:
             _shown_ms(at_ms, draw, may_lead=partition % 2 == 1) for (at_ms, _), draw in zip(records, draws, strict=True)
         ]
         told = [
-            (at_ms, orjson.dumps(orjson.loads(value or b"") | {"timestamp": SPELL[unit](read_ms)}))
+            (at_ms, compact(orjson.loads(value or b"") | {"timestamp": SPELL[unit](read_ms)}))
             for (at_ms, value), read_ms, unit in zip(records, shown, units, strict=True)
         ]
         reasons["ahead"] += sum(

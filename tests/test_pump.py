@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from driftline.detectors.snapshot import OWN
-from driftline.streams.memory import MemorySink, MemoryStore, WorkerDied, Write
-from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS
+from driftline.streams.memory import MemorySink, MemoryStore, Session, WorkerDied, Write
+from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS, Pump
 from driftline.streams.seams import Polled
+from driftline.streams.stages import VerdictStage
 from driftline.streams.watchdog import UNREADY_AFTER_S, Watchdog
-from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, partials, sent_to
+from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, partials, rehearsal, sent_to
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -307,6 +308,23 @@ async def test_offsets_that_retention_took_are_counted_exactly_and_told(caplog: 
     assert bench.lost == 70
     assert caplog.messages == ["partition 0: offsets 60 to 129 are gone from the log"]
     assert bench.next_offset == bench.log.end
+
+
+@in_a_loop
+async def test_partials_that_retention_took_are_counted_apart() -> None:
+    found = rehearsal()
+    await found.run(())
+    log = found.broker.logs["partials", 0]
+    found.broker.saved, found.broker.committed = {}, {}
+    session = Session(found.broker)
+    store = MemoryStore(session, "partials")
+    times: dict[str, Any] = {"interval_s": INTERVAL_S, "idle_after_s": INTERVAL_S, "clock": lambda: 0.0}
+    pump = Pump(VerdictStage(found.shared), MemorySink(session), store, **times)
+    await pump.take(0, store.poll(0, 3))
+    log.truncate(5)
+    await pump.take(0, store.poll(0, 3))
+    assert pump.states[0].next_offset == 8
+    assert found.metrics.registry.get_sample_value("driftline_lost_partials_total") == 2
 
 
 @in_a_loop
