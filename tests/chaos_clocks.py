@@ -17,8 +17,9 @@ from driftline.streams import wire
 from tests.chaos_input import MAX_AHEAD_MS, Disturbed, Tally, Value
 from tests.chaos_log import LATENESS_MS, START_MS, WINDOW_MS, Fleet, build_fleet, compact
 from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage, equal
+from tests.chaos_view import until
 from tests.fleet import expected, publish, records_on, states_saved, verdicts_complete
-from tests.onlooker import Onlooker, by_label
+from tests.onlooker import Onlooker, by_label, read
 from tests.test_wire import SPELLINGS, YEAR_MS
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 SPELL = list(SPELLINGS.values())
 BAD_SHARE = 0.02
 IDLE_AFTER_S = 3.0
-TICKS_S = 2.0
-"""Two ticks of a worker, and a second for the way through both stages."""
+JUDGING_S = 7.0
+"""Two ticks of a worker, the way through both stages, and a thousand verdicts."""
 
 
 def _shown_ms(at_ms: int, draw: float, *, may_lead: bool) -> int:
@@ -147,10 +148,18 @@ async def silent_log(settings: Settings, size: Size) -> Log:
     return Log(fleet, wanted)
 
 
-async def _publish(stage: Stage, phase: Phase) -> float:
+async def _publish(stage: Stage, phase: Phase) -> None:
     log = stage.fleet.log(stage.settings.topics.predictions)
-    chosen = [records[start:stop] for records, start, stop in zip(log, *phase, strict=True)]
-    await publish(stage.settings, [], chosen)
+    await publish(stage.settings, [], [each[start:stop] for each, start, stop in zip(log, *phase, strict=True)])
+
+
+async def _taken_in(worker: Onlooker, n_records: int, within_s: float) -> float:
+    """When the worker has read so many records: from then on there is silence."""
+
+    async def is_taken_in() -> bool:
+        return read(await worker.metrics()) >= n_records
+
+    await until(is_taken_in, within_s, "not all records are read")
     return time.monotonic()
 
 
@@ -182,14 +191,16 @@ async def _judged(stage: Stage, wanted: set[tuple[str, int]], since: float, with
 async def silence(stage: Stage) -> str:
     """All partitions for eight windows, then one alone for eight, then none, then all of them again."""
     process = stage.workers.start()
-    await Onlooker(process, stage.workers.logs[process.pid]).ready(60)
+    worker = Onlooker(process, stage.workers.logs[process.pid])
+    await worker.ready(60)
     fleet, n = stage.fleet, stage.fleet.partitions
     first, second = (_cut(fleet, START_MS + windows * WINDOW_MS) for windows in (8, 16))
     alone = [second[0], *first[1:]]
     ends = [len(records) for records in fleet.values]
-    bar_s = IDLE_AFTER_S + TICKS_S
+    bar_s = IDLE_AFTER_S + JUDGING_S
     await _publish(stage, Phase([0] * n, first))
-    since = await _publish(stage, Phase(first, alone))
+    await _publish(stage, Phase(first, alone))
+    since = await _taken_in(worker, sum(alone), within_s=120)
     highest_ms = max(at_ms for at_ms, _ in fleet.values[0][: alone[0]])
     closed_ms = (highest_ms - LATENESS_MS) // WINDOW_MS * WINDOW_MS
     one_s, n_one = await _judged(stage, _windows(stage, alone, closed_ms), since, bar_s)
