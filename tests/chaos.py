@@ -2,7 +2,8 @@
 
 Run it with ``make chaos`` (all faults) or ``make chaos-quick`` (about 3 minutes). Every scenario reads the same log under
 a group of its own; its outcome - all final verdicts, the ids of all final alerts, all detector states - must equal that
-of an undisturbed run, computed in this process. Two lanes work at the same time, each on brokers of its own.
+of an undisturbed run, computed in this process. Two lanes work at the same time, each on brokers of its own, and a third
+for faults that mostly wait.
 """
 
 from __future__ import annotations
@@ -132,12 +133,13 @@ async def _compared(stage: Stage, fault: Fault) -> list[str]:
     return await fault.check(stage, await outcome_on(stage.settings))
 
 
-async def lane(runs: list[Run], directory: Path, size: Size) -> list[Row]:
-    """Show one fault after the other, as long as there are some."""
+async def lane(runs: list[Run], directory: Path, size: Size, *, waiting: bool) -> list[Row]:
+    """Show one fault after the other: those that mostly wait, or, as long as there are some, the others first."""
     rows = []
     async with brokers(directory, 1, size) as usual:
-        while runs:
-            run = runs.pop(0)
+        while mine := [each for each in runs if each.fault.waits == waiting] or runs * (not waiting):
+            run = mine[0]
+            runs.remove(run)
             if run.fault.brokers == 1:
                 rows.append(await show(run, usual))
             else:
@@ -172,11 +174,15 @@ def chosen(arguments: argparse.Namespace) -> list[Run]:
 async def main_async(arguments: argparse.Namespace) -> int:
     """Run the chosen faults; the number of those that did not hold."""
     runs, size = chosen(arguments), Size(arguments.records, arguments.models, arguments.partitions)
+    of_lane = [False] * min(arguments.lanes, len(runs)) + [True] * any(run.fault.waits for run in runs)
     with ExitStack() as stack:
         directory = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-chaos-")))
-        waiting, lanes = list(runs), range(min(arguments.lanes, len(runs)))
+        left = list(runs)
         async with asyncio.TaskGroup() as group:
-            working = [group.create_task(lane(waiting, directory / f"lane-{each}", size)) for each in lanes]
+            working = [
+                group.create_task(lane(left, directory / f"lane-{number}", size, waiting=waiting))
+                for number, waiting in enumerate(of_lane)
+            ]
     rows = sorted((row for each in working for row in each.result()), key=lambda row: runs.index(row.run))
     header = (
         f"{size.records:,} records, {size.models} models, {size.partitions} partitions; seeds as told; "

@@ -192,6 +192,7 @@ FAULTS = (
         "broker away for 2 minutes",
         f"{EQUAL}, no worker ends, consuming within 30 s of its return",
         broker_away,
+        waits=True,
     ),
     Fault("leader", "the leader of 3 brokers kill -9, twice", EQUAL, leader_crashes, brokers=3),
     Fault(

@@ -118,7 +118,7 @@ async def stuck(stage: Stage, way: str) -> str:
 
 def _watched(name: str, title: str, way: str) -> Fault:
     bar = f"not ready within 30 s, exit 70 within 60 s, then {EQUAL}"
-    return Fault(name, title, bar, partial(stuck, way=way), log=small_log)
+    return Fault(name, title, bar, partial(stuck, way=way), waits=True, log=small_log)
 
 
 FAULTS = (
@@ -142,6 +142,7 @@ FAULTS = (
         "SIGTERM while Kafka is away",
         f"{EQUAL} after its return, exit 3 within 25 s",
         told_to_stop_without_kafka,
+        waits=True,
         log=small_log,
     ),
     _watched("stuck-loop", "a worker's event loop is blocked", "blocked_loop"),
@@ -153,6 +154,7 @@ FAULTS = (
         "must stay",
         partial(stuck, way="stuck_consumer_unwatched"),
         must_show="not ended",
+        waits=True,
         log=small_log,
     ),
 )

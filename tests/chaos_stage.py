@@ -167,7 +167,8 @@ class Fault:
     ``run`` disturbs workers that it starts, and tells what it did; an ``AssertionError`` is a bar not held. ``log``
     makes the topics that the settings name, publishes, and tells what must come out; the result is shared by all faults
     with the same ``log`` on the same brokers, each of which reads it under a group of its own. ``check`` tells the
-    problems of an outcome. A control holds if one of its problems shows ``must_show``, a regular expression.
+    problems of an outcome. A control holds if one of its problems shows ``must_show``, a regular expression. One that
+    ``waits`` most of its time is shown beside the others.
     """
 
     name: str
@@ -180,5 +181,6 @@ class Fault:
     environment: Mapping[str, str] = field(default_factory=dict)
     brokers: int = 1
     tampered: str | None = None
+    waits: bool = False
     log: Callable[[Settings, Size], Awaitable[Log]] = standard_log
     check: Callable[[Stage, Outcome], Awaitable[list[str]]] = equal
