@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import importlib
+import json
 import random
 from itertools import groupby
 from pathlib import Path
@@ -79,3 +82,58 @@ def test_the_reference_fills_a_window_with_other_records_of_the_same_form(module
     assert len(reference) == WINDOW_RECORDS
     assert {record["prediction"] for record in reference}.isdisjoint(record["prediction"] for record in log)
     assert all(record["features"].keys() == log[0]["features"].keys() for record in reference)
+
+
+@pytest.fixture(scope="module")
+def bootstrap(kafka: str, modules: tuple[Any, Any]) -> str:
+    """Address of the broker that holds the log, of 4 partitions, as the harness writes it."""
+    _, generator = modules
+    work = generator.Work(RECORDS, numeric=2, categorical=1, window_records=WINDOW_RECORDS)
+    importlib.import_module("cluster").produce(kafka, "tables", PARTITIONS, work)
+    return kafka
+
+
+@pytest.fixture
+def job(bootstrap: str, modules: tuple[Any, Any], tmp_path: Path) -> Iterator[Any]:
+    """What a peer is told: a little more than two windows."""
+    _, generator = modules
+    work = generator.Work(RECORDS, numeric=2, categorical=1, window_records=WINDOW_RECORDS)
+    (tmp_path / "reference.jsonl").write_bytes(b"\n".join(generator.reference(work)))
+    job = importlib.import_module("job").Job
+    yield job(bootstrap, "tables", PARTITIONS, 2 * WINDOW_RECORDS + 1, "", str(tmp_path))
+    gc.unfreeze()  # the peers freeze what they have loaded
+
+
+@pytest.mark.kafka
+def test_a_tool_reports_on_the_reference_and_then_on_whole_windows(
+    modules: tuple[Any, Any], log: list[bytes], job: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables, _ = modules
+    reported: list[list[dict[str, Any]]] = []
+
+    def reporter(reference: list[dict[str, Any]]) -> Any:
+        assert len(reference) == WINDOW_RECORDS
+
+        def report(rows: list[dict[str, Any]]) -> int:
+            reported.append(rows)
+            return len(rows)
+
+        return report
+
+    asyncio.run(tables.report_on_windows(job, reporter))
+    measured = json.loads(capsys.readouterr().out)
+    reference, *windows = reported
+    assert canonical(reference) != canonical(windows[0])
+    assert len(windows) >= 3  # one more where one fetch has completed two
+    assert list(map(canonical, windows)) == list(map(canonical, expected(log)[: len(windows)]))
+    assert (measured["records"], measured["batches"]) == (len(windows) * WINDOW_RECORDS, len(windows))
+
+
+@pytest.mark.kafka
+def test_a_report_on_fewer_rows_than_the_window_has_is_no_figure(
+    modules: tuple[Any, Any], job: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables, _ = modules
+    with pytest.raises(RuntimeError, match="a window of 50 rows, and the report is on 49"):
+        asyncio.run(tables.report_on_windows(job, lambda _reference: lambda rows: len(rows) - 1))
+    assert not capsys.readouterr().out
