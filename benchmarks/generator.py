@@ -7,7 +7,7 @@ Ten models in turn have means of their own; the eleventh is drawn as the first i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -93,6 +93,11 @@ def _fitted(work: Work, model: int) -> Baseline:
         for name, codes in zip(work.categorical_names, drawn.codes.T.tolist(), strict=True)
     }
     return fit(model_name(model), VERSION, columns | {"prediction": drawn.prediction.tolist()})
+
+
+def reference(work: Work) -> Iterator[bytes]:
+    """Yield as many values as a window holds, drawn as the log's are, of none of its records."""
+    return values(replace(work, records=work.window_records, seed=work.seed + 1))
 
 
 def values(work: Work) -> Iterator[bytes]:

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+WINDOW_MS = 60_000
+"""Event time of a window, for every peer."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -21,7 +24,7 @@ class Job:
     group
         A consumer group, or an app's id, that nobody had before.
     directory
-        Where the peer may write; ``baselines.jsonl`` lies there.
+        Where the peer may write; ``baselines.jsonl`` and ``reference.jsonl`` lie there.
     """
 
     bootstrap: str
@@ -49,3 +52,7 @@ class Job:
     def baselines(self) -> list[dict[str, Any]]:
         """The baselines as plain dictionaries."""
         return [json.loads(line) for line in self.baseline_lines()]
+
+    def reference_lines(self) -> list[bytes]:
+        """Records like the log's, for peers that compare tables with a table."""
+        return (Path(self.directory) / "reference.jsonl").read_bytes().splitlines()

@@ -7,10 +7,10 @@ from bisect import bisect_right
 from collections import Counter
 from typing import Any
 
+from job import WINDOW_MS
 from river.anomaly import HalfSpaceTrees
 from river.drift import ADWIN
 
-WINDOW_MS = 60_000
 LATENESS_MS = 10_000
 
 

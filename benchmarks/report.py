@@ -30,6 +30,8 @@ MEANINGS = {
     "quix": "the naive arithmetic in Quix Streams",
     "faststream": "the naive arithmetic in FastStream",
     "bytewax": "the naive arithmetic in Bytewax",
+    "evidently": "windows as tables, a drift report of Evidently on each",
+    "whylogs": "windows as tables, profiled and compared by whylogs",
 }
 
 
@@ -133,6 +135,8 @@ COMPARED = (
     ("driftline", "quix"),
     ("driftline", "faststream"),
     ("driftline", "bytewax"),
+    ("driftline", "evidently"),
+    ("driftline", "whylogs"),
     ("driftline", "limit"),
     ("memory", "naive"),
     ("two workers", "driftline"),

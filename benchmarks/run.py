@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster import kafka, produce
-from generator import Work, baselines
+from generator import Work, baselines, reference
 from job import Job
 from meter import Measured
 from report import publish_report
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 PARTITIONS = 4
 SCRIPT_TIMEOUT_S = 300
+NO_TELEMETRY = {"DO_NOT_TRACK": "1", "WHYLOGS_NO_ANALYTICS": "1"}
+"""Peers that would tell their makers of a run are told not to."""
 
 
 def main(arguments: list[str]) -> None:
@@ -53,6 +55,7 @@ def main(arguments: list[str]) -> None:
         size = produce(bootstrap, "predictions", PARTITIONS, work)
         documents = [baseline.to_json() for baseline in baselines(work)]
         (Path(directory) / "baselines.jsonl").write_bytes(b"\n".join(documents))
+        (Path(directory) / "reference.jsonl").write_bytes(b"\n".join(reference(work)))
         whole = Job(bootstrap, "predictions", PARTITIONS, work.records, "", directory)
         found = rounds(whole, options.peers, options.rounds, cores)
     publish_report(options.docs, work, size / work.records, found)
@@ -77,14 +80,18 @@ def script(path: Path, python: Path, share: float = 1.0) -> Callable[[Job, list[
 
     def run(job: Job, cores: list[int]) -> Measured:
         told = replace(job, records=int(job.records * share)).write()
+        path_of_modules = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
         process = subprocess.Popen(
             [python, str(path), str(told)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))},
+            env=os.environ | NO_TELEMETRY | {"PYTHONPATH": path_of_modules},
             stdout=subprocess.PIPE,
             text=True,
         )
         os.sched_setaffinity(process.pid, {cores[1]})
-        output, _ = process.communicate(timeout=SCRIPT_TIMEOUT_S)
+        try:
+            output, _ = process.communicate(timeout=SCRIPT_TIMEOUT_S)
+        finally:
+            process.kill()  # one that hangs would read on for ever
         return Measured(**json.loads(output.splitlines()[-1]))
 
     return run
