@@ -218,7 +218,8 @@ def run_worker(settings: Settings) -> int:
     # while brokers are away. They end with the process.
     runner = asyncio.Runner()
     try:
-        with bounded(settings.worker.max_batch_bytes, settings.worker.max_record_bytes):
+        worker = settings.worker
+        with bounded(worker.max_batch_bytes, worker.max_record_bytes, worker.max_batch_records):
             runner.run(work(settings))
     except Stuck as stuck:
         log.critical("%s", stuck)

@@ -98,10 +98,18 @@ class BoundedPoll(fetcher.FetchResult):  # type: ignore[misc]  # as above
     _partition_records: Any
     largest: ClassVar[int]
     """Bytes of a record beyond which only its beginning is kept."""
+    most: ClassVar[int]
+    """Records that a whole poll takes."""
 
     def getall(self, max_records: int | None = None) -> list[ConsumerRecord[Any, Any]]:
-        """What one poll takes."""
+        """What one poll takes.
+
+        Nothing where most of the poll is used up already: the rest would cut the batch in two, and the next poll takes
+        it whole. Partitions have their turn in the order of their fetches.
+        """
         if not self.check_assignment(self._topic_partition) or not self.has_more():
+            return []
+        if max_records is not None and max_records < self.most // 2:
             return []
         records, found, left = self._partition_records, [], POLL_BYTES
         start = records.next_fetch_offset
@@ -128,7 +136,7 @@ def _cut(record: ConsumerRecord[Any, Any]) -> ConsumerRecord[Any, Any]:
 
 
 @contextmanager
-def bounded(max_batch_bytes: int, max_record_bytes: int) -> Iterator[None]:
+def bounded(max_batch_bytes: int, max_record_bytes: int, max_batch_records: int) -> Iterator[None]:
     """Let aiokafka's consumers, in all of this process, read within bounds; for programs of our own only.
 
     Parameters
@@ -137,9 +145,11 @@ def bounded(max_batch_bytes: int, max_record_bytes: int) -> Iterator[None]:
         A batch that would unpack to more is rejected, every offset of it.
     max_record_bytes
         A record that is longer, and longer than a poll, is cut as soon as it is read.
+    max_batch_records
+        As many records as consumers are told to poll at most.
     """
-    largest = max(max_record_bytes, POLL_BYTES)
-    ours = {"PartitionRecords": ReadableRecords, "FetchResult": type("Poll", (BoundedPoll,), {"largest": largest})}
+    bounds = {"largest": max(max_record_bytes, POLL_BYTES), "most": max_batch_records}
+    ours = {"PartitionRecords": ReadableRecords, "FetchResult": type("Poll", (BoundedPoll,), bounds)}
     with ExitStack() as stack:
         stack.enter_context(limited(max_batch_bytes))
         for name, replacement in ours.items():

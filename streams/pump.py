@@ -18,7 +18,7 @@ from driftline.streams.wire import Outgoing, Raw
 log = logging.getLogger(__name__)
 
 NUDGE_AFTER_S = 2.0
-QUEUE_BATCHES = 4
+QUEUE_BATCHES = 2
 """Batches that Faust may hold in its queue for a stage."""
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""

@@ -110,7 +110,7 @@ def test_every_offset_gives_one_record_whatever_lies_there_and_however_it_is_cut
     start = data.draw(st.integers(0, len(wanted) - 1), label="start")
     most = data.draw(st.none() | st.integers(1, 400), label="most")
     log = Partition([KINDS[kind][0] for kind in kinds])
-    with bounded(LIMIT, RECORD_LIMIT):
+    with bounded(LIMIT, RECORD_LIMIT, 1):
         assert log.read(start, most) == wanted[start:]
 
 
@@ -130,7 +130,7 @@ def test_without_the_bounds_a_bomb_is_unpacked() -> None:
 def test_a_checksum_that_was_wrong_once_only_costs_no_record() -> None:
     sound, spoilt = KINDS["plain"][0], KINDS["checksum"][0]
     log = Partition([sound, spoilt])
-    with bounded(LIMIT, RECORD_LIMIT):
+    with bounded(LIMIT, RECORD_LIMIT, 1):
         records = records_of(b"".join(log.batches), 0)
         assert [each.value for each in records] == GOOD  # ends before the spoilt one, which is fetched again
         log.batches[1] = log.batches[1][:-1] + sound[-1:]
@@ -140,7 +140,7 @@ def test_a_checksum_that_was_wrong_once_only_costs_no_record() -> None:
 def test_a_poll_tells_what_it_has_passed_over() -> None:
     marker = resealed(batch([b"end"]), attributes=0x30)  # of a transaction: no record for a consumer
     log = Partition([marker, batch(GOOD), marker, marker])
-    with bounded(LIMIT, RECORD_LIMIT):
+    with bounded(LIMIT, RECORD_LIMIT, 1):
         polls = log.polls(0, 2)
     assert [(poll.span, [record.offset for record in poll]) for poll in polls] == [
         (range(3), [1, 2]),
@@ -148,9 +148,25 @@ def test_a_poll_tells_what_it_has_passed_over() -> None:
     ]
 
 
+def test_a_poll_that_is_mostly_used_up_leaves_the_rest_of_a_batch_whole_to_the_next() -> None:
+    log = Partition([batch(GOOD), batch(GOOD)])
+
+    async def shares() -> list[int]:
+        subscriptions = SubscriptionState()
+        subscriptions.assign_from_user([TP])
+        assignment = subscriptions.subscription.assignment
+        assignment.state_value(TP).seek(0)
+        records = records_of(b"".join(log.batches), 0)
+        fetched = fetcher.FetchResult(TP, assignment=assignment, partition_records=records, backoff=0)
+        return [len(fetched.getall(left)) for left in (3, 4, 3, 8)]
+
+    with bounded(LIMIT, RECORD_LIMIT, 8):
+        assert asyncio.run(shares()) == [0, 4, 0, 2]
+
+
 def test_a_poll_ends_after_so_many_bytes_and_the_next_one_goes_on() -> None:
     values = [bytes([n]) * (POLL_BYTES // 4 + 1) for n in range(10)]
-    with bounded(2**26, 2**20):
+    with bounded(2**26, 2**20, 1):
         polls = Partition([batch(values, "gzip")]).polls(0, 4000)
     assert [len(poll) for poll in polls] == [4, 4, 2]
     assert [record.value for poll in polls for record in poll] == values
@@ -158,14 +174,14 @@ def test_a_poll_ends_after_so_many_bytes_and_the_next_one_goes_on() -> None:
 
 def test_headers_count_as_well() -> None:
     headers = [("name", bytes(POLL_BYTES // 2))]
-    with bounded(2**26, 2**20):
+    with bounded(2**26, 2**20, 1):
         polls = Partition([batch([b"value"] * 4, headers=headers)]).polls(0, 4000)
     assert [len(poll) for poll in polls] == [2, 2]
 
 
 def test_of_a_giant_its_dead_letter_is_kept_and_nothing_else() -> None:
     giant = b"{}".ljust(POLL_BYTES + 1)
-    with bounded(2**26, 2**20):
+    with bounded(2**26, 2**20, 1):
         [[record], *_] = Partition([batch([giant], headers=[("name", b"text")])]).polls(0, 4000)
     assert (record.value, record.key, record.headers) == (b"", None, ())
     letter = dead_letter(record, record.value.reason)
@@ -176,5 +192,5 @@ def test_of_a_giant_its_dead_letter_is_kept_and_nothing_else() -> None:
 
 def test_a_longer_record_is_whole_where_the_configuration_allows_it() -> None:
     value = bytes(POLL_BYTES + 1)
-    with bounded(2**26, 2 * POLL_BYTES):
+    with bounded(2**26, 2 * POLL_BYTES, 1):
         assert Partition([batch([value])]).read() == [(0, value)]
