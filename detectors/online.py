@@ -1,7 +1,7 @@
 """The online detectors of one model version in one partition: ADWIN per numeric signal, half-space trees per record."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -36,20 +36,26 @@ class Online:
     layout
         Baseline that gives the normal scores and the trees' ranges; another baseline means fresh detectors.
     adwins
-        Per (detector, signal), for those that the plan has on.
+        Per detector and signal, those that the plan has on, in the layout's order.
     masses
         Half-space tree masses; None where they are off or no feature is numeric.
     """
 
     layout: Layout
-    adwins: dict[tuple[str, str], Adwin] = field(default_factory=dict)
+    adwins: dict[str, dict[str, Adwin]]
     masses: Masses | None = None
 
     @classmethod
     def fresh(cls, layout: Layout) -> "Online":
         """Detectors that have seen nothing but the baseline."""
-        rules = {(name, signal): layout.rule(name, signal) for name in STREAMS for signal in layout.numeric}
-        adwins = {place: Adwin(rule.threshold) for place, rule in rules.items() if rule.enabled and rule.threshold}
+        adwins = {
+            name: {
+                signal: Adwin(rule.threshold)
+                for signal, rule in ((signal, layout.rule(name, signal)) for signal in layout.numeric)
+                if rule.enabled and rule.threshold
+            }
+            for name in STREAMS
+        }
         return cls(layout, adwins, layout.masses if layout.rule("half_space_trees").enabled else None)
 
     def feed(self, seen: Columns) -> list[Change]:
@@ -57,10 +63,11 @@ class Online:
         changes: list[Change] = []
         numeric = self.layout.numeric
         for name, stream in STREAMS.items():
-            watched = [place for place, signal in enumerate(numeric) if (name, signal) in self.adwins]
-            adwins = [self.adwins[name, numeric[place]] for place in watched]
-            for place, found in zip(watched, feed_all(adwins, stream(seen.scores, seen.finite)[watched]), strict=True):
-                changes += [Change(each.row, numeric[place], name, each.before, each.after) for each in found]
+            watched, rows = self.adwins[name], stream(seen.scores, seen.finite)
+            if len(watched) < len(numeric):
+                rows = rows[[signal in watched for signal in numeric]]
+            for signal, found in zip(watched, feed_all(list(watched.values()), rows), strict=True):
+                changes += [Change(each.row, signal, name, each.before, each.after) for each in found]
         return sorted(changes, key=lambda change: change.row)  # however the log was cut into batches
 
 

@@ -150,7 +150,11 @@ def _window(start_ms: int, window: OpenWindow) -> _Window:
 
 
 def _online(online: Online) -> _Online:
-    adwins = [(*place, adwin.delta, adwin.dump()) for place, adwin in sorted(online.adwins.items())]
+    adwins = [
+        (detector, signal, adwin.delta, adwin.dump())
+        for detector, watched in sorted(online.adwins.items())
+        for signal, adwin in sorted(watched.items())
+    ]
     masses = online.masses
     if masses is None:
         return _Online(online.layout.baseline.hash, adwins, None)
@@ -183,9 +187,9 @@ def _restored(saved: _Online, model: ModelKey, watch: Watch) -> Online:
     layout = _layout(model, saved.baseline, watch)
     online = Online.fresh(layout)
     for detector, signal, delta, raw in saved.adwins:
-        fresh = online.adwins.get((detector, signal))
+        fresh = online.adwins.get(detector, {}).get(signal)
         if fresh is not None and fresh.delta == delta:
-            online.adwins[detector, signal] = Adwin.load(raw, delta)
+            online.adwins[detector][signal] = Adwin.load(raw, delta)
     if saved.masses is not None and online.masses is not None:
         online.masses = _masses(saved.masses, online.masses)
     return online

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from time import perf_counter
 
 from driftline.detectors import profile_snapshot, profiling, verdict, verdict_snapshot
@@ -19,6 +20,11 @@ from driftline.streams.metrics import Metrics
 from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)
+
+BATCH_RECORDS = 2048
+"""Records that are taken in at once: what is made of them stays in the processor's cache."""
+MODEL_RECORDS = 64
+"""With many models more, about so many of each: a model costs as much per batch as dozens of its records."""
 
 
 @dataclass(slots=True)
@@ -51,17 +57,24 @@ class ProfilingStage:
 
     def step(self, state: PartitionState, records: Sequence[Raw]) -> tuple[PartitionState, list[Outgoing]]:
         """Take in records of one partition."""
+        fresh = [record for record in records if record.offset >= state.next_offset]
+        n_skipped = len(records) - len(fresh)
+        self._count(Profiled(skipped=n_skipped), n_skipped)
+        n_parts = ceil(len(fresh) / max(BATCH_RECORDS, MODEL_RECORDS * len(state.cells)))
+        outputs: list[Outgoing] = []
+        for part in range(n_parts):
+            start, stop = (len(fresh) * each // n_parts for each in (part, part + 1))
+            state, sent = self._step(state, fresh[start:stop])
+            outputs += sent
+        return state, outputs
+
+    def _step(self, state: PartitionState, fresh: Sequence[Raw]) -> tuple[PartitionState, list[Outgoing]]:
         started = perf_counter()
         shared = self._shared
-        fresh = [record for record in records if record.offset >= state.next_offset]
-        if not fresh:
-            self._count(Profiled(skipped=len(records)), len(records))
-            return state, []
         batch, unreadable = wire.decode(fresh, shared.watch, shared.max_record_bytes)
         state, out = profiling.step(state, batch, shared.watch)
         out.rejected = sorted(out.rejected + unreadable)
-        out.skipped += len(records) - len(fresh)
-        self._count(out, len(records))
+        self._count(out, len(fresh))
         allowed = shared.dead_letters.take(len(out.rejected))
         shared.metrics.dead_letters.inc(allowed)
         shared.metrics.suppressed_dead_letters.inc(len(out.rejected) - allowed)

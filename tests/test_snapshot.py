@@ -151,9 +151,10 @@ def test_a_threshold_that_was_changed_starts_its_detector_afresh_and_leaves_the_
     now, before = (found.cells["churn", "1"].online for found in (state, kept))
     assert now
     assert before
-    for place, adwin in now.adwins.items():
-        was = before.adwins[place]
-        assert adwin.dump() == (Adwin(0.5) if place[0] == "adwin" else was).dump()
+    for detector, watched in now.adwins.items():
+        for signal, adwin in watched.items():
+            was = before.adwins[detector][signal]
+            assert adwin.dump() == (Adwin(0.5) if detector == "adwin" else was).dump()
 
 
 def test_a_cell_whose_baseline_is_gone_is_told() -> None:
