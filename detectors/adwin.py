@@ -115,12 +115,8 @@ class Adwin:
         return changes
 
     def dump(self) -> bytes:
-        """State as little-endian data, 33 bytes for an empty window, about 600 for 1000 values.
-
-        The window goes on from that state: made anew it takes a quarter less memory than grown step by step.
-        """
+        """State as little-endian data, 33 bytes for an empty window, about 600 for 1000 values."""
         raw = self._window.__getstate__()
-        self._window.__setstate__(raw)
         *_, n_levels = head = _RIVER_HEAD.unpack_from(raw)
         levels = np.frombuffer(raw, _RIVER_ROW, n_levels, _RIVER_HEAD.size)
         used = np.arange(_MAX_BUCKETS + 1) < levels["used"][:, None]
