@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import rel_entr
 
-from driftline.detectors.arrays import F64, I64
+from driftline.detectors.arrays import F64, I64, total
 
 
 def psi(reference: I64, current: I64, positions: F64) -> float:  # noqa: ARG001 - one signature for all
@@ -40,7 +40,7 @@ def psi(reference: I64, current: I64, positions: F64) -> float:  # noqa: ARG001 
     >>> psi(np.array([2, 2]), np.array([4, 0]), np.zeros(2))
     0.878890
     """
-    m, n = int(reference.sum()), int(current.sum())
+    m, n = total(reference), total(current)
     if m == 0 or n == 0:
         return 0.0
     prior = 0.5 / min(m, n)
@@ -70,7 +70,7 @@ def jensen_shannon(reference: I64, current: I64, positions: F64) -> float:  # no
     >>> jensen_shannon(np.array([5, 0]), np.array([0, 3]), np.zeros(2))
     1.0
     """
-    m, n = int(reference.sum()), int(current.sum())
+    m, n = total(reference), total(current)
     if m == 0 or n == 0:
         return 0.0
     p, q = reference / m, current / n
@@ -98,10 +98,10 @@ def kolmogorov_smirnov(reference: I64, current: I64, positions: F64) -> float:  
     >>> kolmogorov_smirnov(np.array([3, 1]), np.array([1, 3]), np.zeros(2))
     0.5
     """
-    m, n = int(reference.sum()), int(current.sum())
+    m, n = total(reference), total(current)
     if m == 0 or n == 0:
         return 0.0
-    return float(np.abs(np.cumsum(current) / n - np.cumsum(reference) / m).max())
+    return float(np.abs(current.cumsum() / n - reference.cumsum() / m).max())
 
 
 def wasserstein(reference: I64, current: I64, positions: F64) -> float:
@@ -123,10 +123,10 @@ def wasserstein(reference: I64, current: I64, positions: F64) -> float:
     >>> wasserstein(np.array([4, 0]), np.array([1, 1]), np.array([-1.0, 1.0]))
     1.0
     """
-    m, n = int(reference.sum()), int(current.sum())
+    m, n = total(reference), total(current)
     if m == 0 or n == 0:
         return 0.0
-    below = np.abs(np.cumsum(current) / n - np.cumsum(reference) / m)
+    below = np.abs(current.cumsum() / n - reference.cumsum() / m)
     return float(below[:-1] @ np.diff(positions))
 
 
@@ -150,7 +150,7 @@ def chi_square(reference: I64, current: I64, positions: F64) -> float:  # noqa: 
     >>> chi_square(np.array([3, 1]), np.array([1, 3]), np.zeros(2))
     2.0
     """
-    m, n = int(reference.sum()), int(current.sum())
+    m, n = total(reference), total(current)
     if m == 0 or n == 0:
         return 0.0
     weight = math.sqrt(m / n)

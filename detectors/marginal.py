@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import chdtrc, ndtri
 
-from driftline.detectors.arrays import F64, I64
+from driftline.detectors.arrays import F64, I64, total
 from driftline.detectors.multiplicity import sidak
 from driftline.detectors.rates import two_proportion_p_value, two_sided_p_value
 
@@ -66,7 +66,7 @@ def numeric_test(reference: I64, current: I64) -> Marginal:
     True
     """
     bins_0, bins = reference[:-2], current[:-2]
-    m, n = int(reference.sum()), int(current.sum())
+    m, n = total(reference), total(current)
     tests = _ordered(bins_0, bins)
     for name, cell in (("missing", -2), ("nonfinite", -1)):
         k, k0 = int(current[cell]), int(reference[cell])
@@ -95,7 +95,7 @@ def categorical_test(reference: I64, current: I64) -> Marginal:
     >>> categorical_test(np.array([20, 0, 0]), np.array([8, 2, 0])).tests["unseen"]
     0.103448
     """
-    m, n = int(reference.sum()), int(current.sum())
+    m, n = total(reference), total(current)
     unseen, missing, missing_0 = int(current[-2]), int(current[-1]), int(reference[-1])
     tests = _unordered(reference[:-1], current[:-1])
     singles = int(np.count_nonzero(reference[:-2] == 1)) + int(reference[-2])
@@ -160,7 +160,7 @@ def _ordered(bins_0: I64, bins: I64) -> dict[str, float]:
 
 def _unordered(levels_0: I64, levels: I64) -> dict[str, float]:
     """Shape of levels, the last one being all unseen levels together."""
-    m, n = int(levels_0.sum()), int(levels.sum())
+    m, n = total(levels_0), total(levels)
     if m == 0 or n == 0:
         return {}
     both = levels_0 + levels
@@ -193,7 +193,7 @@ class _Table(NamedTuple):
 
 def _pooled(counts_0: I64, counts: I64) -> _Table:
     """Pool runs of neighbouring cells until the smaller sample, not empty, expects enough records in each."""
-    m, n = int(counts_0.sum()), int(counts.sum())
+    m, n = total(counts_0), total(counts)
     needed = SMALLEST_EXPECTED_COUNT * (n + m) / min(n, m)
     starts, held = [0], 0
     for cell, count in enumerate((counts_0 + counts).tolist()):
@@ -215,7 +215,7 @@ def _one_share(counts_0: I64, counts: I64, table: _Table) -> dict[str, float]:
     fullest = int(both.argmax())
     if both[fullest] == table.rows:
         return {}
-    p_value = two_sided_p_value(int(counts[fullest]), int(counts.sum()), int(counts_0[fullest]), int(counts_0.sum()))
+    p_value = two_sided_p_value(int(counts[fullest]), total(counts), int(counts_0[fullest]), total(counts_0))
     return {"shape": p_value}
 
 
@@ -225,7 +225,7 @@ def _x2(table: _Table) -> float:
 
 def _scores(shares: F64) -> F64:
     """Constant, location and scale scores of k >= 3 cells, shape (3, k), orthonormal under the shares."""
-    location = ndtri(np.cumsum(shares) - shares / 2)
+    location = ndtri(shares.cumsum() - shares / 2)
     location -= shares @ location
     location /= np.sqrt(shares @ location**2)
     scale = location**2 - 1
