@@ -69,7 +69,7 @@ class Watchdog:
         self._clock = clock
         self._moved: dict[Hashable, tuple[Progress, float]] = {}
         self._beat = clock()
-        self._ran_s = 0.0
+        self._ran_s = self._excused_s = 0.0
 
     def observe(self, partitions: Mapping[Hashable, Progress]) -> None:
         """Take in how far every owned partition has come; to be called about once a second by the event loop."""
@@ -82,14 +82,15 @@ class Watchdog:
             for name, progress in partitions.items()
         }
 
-    def forgive(self) -> None:
-        """Start counting anew: the cause lies outside, or there was nothing to consume."""
-        self._beat = self._clock()
-        self._moved.clear()
+    def excuse(self) -> None:
+        """Hold nothing up to now against this worker: the cause lies outside. It is not ready for that."""
+        self._excused_s = self._ran_s
 
     def stuck_for(self) -> float:
-        """Seconds for which the slowest partition has been stuck while this worker ran."""
-        return max((self._ran_s - since for _, since in self._moved.values()), default=0.0)
+        """Seconds for which the slowest partition has been stuck while this worker ran and had no excuse."""
+        return self._ran_s - max(
+            self._excused_s, min((since for _, since in self._moved.values()), default=self._ran_s)
+        )
 
     def complaint(self) -> str | None:
         """Why the worker is not ready, if so."""

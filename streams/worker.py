@@ -22,6 +22,8 @@ from driftline.streams.watchdog import EXIT_AFTER_S, Progress, Stuck, Watchdog
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
+ASK_EVERY_S = 5.0
+"""Seconds without progress after which a worker asks, again and again, whether it is Kafka that is away."""
 
 
 class Worker:
@@ -46,7 +48,7 @@ class Worker:
             topics.predictions: self._pump(topics.predictions, ProfilingStage(shared), "profiles", sink),
             topics.partials: self._pump(topics.partials, VerdictStage(shared), "verdicts", sink),
         }
-        self._watchdog = Watchdog()
+        self._watchdog, self._asked_at = Watchdog(), 0.0
         self._exported: set[TP] = set()
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
@@ -194,11 +196,17 @@ class Worker:
             )
 
     async def _refuse_standstill(self) -> None:
-        """Raise Stuck if nothing has moved for so long though a broker answers: an outage of Kafka's is waited out."""
+        """Raise Stuck if nothing has moved for so long though a broker answers: an outage of Kafka's is waited out.
+
+        It is asked now and then, lest an outage that has just ended be held against the worker.
+        """
         stuck_s = self._watchdog.stuck_for()
-        if stuck_s < EXIT_AFTER_S:
+        if stuck_s < ASK_EVERY_S or (stuck_s < EXIT_AFTER_S and monotonic() - self._asked_at < ASK_EVERY_S):
             return
-        if await is_reachable(self._settings.kafka):
+        is_away = not await is_reachable(self._settings.kafka)
+        self._asked_at = monotonic()
+        if is_away:
+            log.warning("no broker answers; waiting")
+            self._watchdog.excuse()
+        elif stuck_s >= EXIT_AFTER_S:
             raise Stuck(f"no progress for {stuck_s:.0f} s though Kafka answers: {self.unready()}")
-        log.warning("no broker answers; waiting")
-        self._watchdog.forgive()

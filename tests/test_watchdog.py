@@ -50,6 +50,17 @@ def test_one_that_has_lag_or_an_unsaved_state_and_does_not_move_is_stuck(still: 
     assert after(UNREADY_AFTER_S - 1, still, still).complaint() is None
 
 
+def test_an_outage_that_has_just_ended_is_not_held_against_the_worker_but_it_is_not_ready() -> None:
+    still, clock = Progress(5, 9, 5), Clock()
+    dog = Watchdog(clock)
+    for clock.now_s in range(int(EXIT_AFTER_S)):
+        dog.observe({"a": still})
+        if clock.now_s == EXIT_AFTER_S - 10:
+            dog.excuse()
+    assert dog.stuck_for() == 9
+    assert "a: no progress" in str(dog.complaint())
+
+
 def test_a_process_that_was_paused_is_not_stuck() -> None:
     still = Progress(5, 9, 5)
     assert after(10 * EXIT_AFTER_S, still, still, tick_s=10 * EXIT_AFTER_S).stuck_for() == LONGEST_TICK_S
