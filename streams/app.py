@@ -24,6 +24,7 @@ from driftline.streams.fetching import bounded
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
 from driftline.streams.pump import QUEUE_BATCHES
+from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
@@ -212,8 +213,10 @@ def run_worker(settings: Settings) -> int:
         Where the configuration or the surroundings are wrong; KafkaUnreachable where the last snapshot was not taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for noisy in ("faust", "mode", "aiokafka"):
+    for noisy in LIBRARIES:
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Repeats())
     # Closed after a clean stop only: it would wait for ever for aiokafka's tasks, which don't heed their cancellation
     # while brokers are away. They end with the process.
     runner = asyncio.Runner()
