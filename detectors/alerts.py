@@ -71,7 +71,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     baseline, plan
         Hashes of what it was judged by.
     final
-        False while partitions are idle and the window may still grow.
+        False while partitions are idle and the window may still grow, and where such an alert is taken back. Final alerts
+        alone make sense without the others.
     summary
         One sentence to act on.
     """

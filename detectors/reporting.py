@@ -198,5 +198,6 @@ def upheld(alert: Alert, severity: Severity) -> Alert:
 
 
 def _corrected(alert: Alert, state: State, severity: Severity, phrase: str) -> Alert:
+    # Not final: who heeds final alerts only has not heard of the one that this takes back, and needs none of it.
     summary = f"{alert.summary[:-1]}: {phrase}."
-    return msgspec.structs.replace(alert, state=state, severity=severity, final=True, summary=summary).identified()
+    return msgspec.structs.replace(alert, state=state, severity=severity, final=False, summary=summary).identified()

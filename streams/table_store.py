@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from driftline.streams.seams import Sink
@@ -34,8 +35,6 @@ class TableStore:
 
     def __init__(self, app: Any, topic: str, table: Any, sink: Sink) -> None:
         self._app, self._topic, self._table, self._sink = app, topic, table, sink
-        self._turn = asyncio.Lock()
-        self._hanging: asyncio.Future[bool] | None = None
 
     def load(self, partition: int) -> Mapping[bytes, bytes]:
         """The saved values of a partition, as the changelog gave them back; an empty one was removed."""
@@ -55,18 +54,17 @@ class TableStore:
     async def commit(self, partition: int, next_offset: int) -> bool:
         """Commit an offset: a hint, for the state's own offset decides. Refused for long, it shows in the watchdog.
 
-        One at a time, and none while one hangs: the consumer's thread has two hands, and one must be free to fetch.
+        Not by Faust's own way, on which commits that hang and fetches wait for the same two hands.
         """
-        async with self._turn:
-            done = False
-            if self._hanging is None or self._hanging.done():
-                commit = self._app.consumer._commit({TP(self._topic, partition): next_offset})  # noqa: SLF001
-                self._hanging = asyncio.ensure_future(commit)
-                await asyncio.wait([self._hanging], timeout=COMMIT_TIMEOUT_S)
-                done = self._hanging.done() and self._hanging.result()
-        if not done:
-            log.warning("%s[%d]: offset %d is saved, but not committed", self._topic, partition, next_offset)
-        return done
+        offsets = {TopicPartition(self._topic, partition): OffsetAndMetadata(next_offset, "")}
+        commit = asyncio.wait_for(self._thread._consumer.commit(offsets), COMMIT_TIMEOUT_S)  # noqa: SLF001
+        try:
+            await self._in_thread(commit)
+        except (KafkaError, TimeoutError) as error:
+            place = self._topic, partition, next_offset
+            log.warning("%s[%d]: offset %d is saved, but not committed: %r", *place, error)
+            return False
+        return True
 
     async def seek(self, partition: int, offset: int) -> None:
         """Go on reading there.
@@ -75,16 +73,14 @@ class TableStore:
         hands over what it has fetched, ends it with a KeyError.
         """
         log.info("%s[%d]: sought to offset %d, where its state ends", self._topic, partition, offset)
-        consumer = self._app.consumer
-        sought = consumer.seek(TP(self._topic, partition), offset)
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sought, consumer._thread.thread_loop))  # noqa: SLF001
+        await self._in_thread(self._app.consumer.seek(TP(self._topic, partition), offset))
 
     def position(self, partition: int) -> int:
         """Offset of the next record that would be handed over; 0 where that is not known yet.
 
         aiokafka's own question would wait in the consumer's thread, behind commits and before fetches.
         """
-        place, known = TopicPartition(self._topic, partition), self._app.consumer._thread._consumer._subscription  # noqa: SLF001
+        place, known = TopicPartition(self._topic, partition), self._thread._consumer._subscription  # noqa: SLF001
         if not known.is_assigned(place):
             return 0
         state = known.subscription.assignment.state_value(place)
@@ -98,6 +94,14 @@ class TableStore:
                 return int((await self._app.consumer.earliest_offsets(tp))[tp])
             except KafkaTimeoutError:  # after 40 s
                 log.warning("%s[%d]: no broker tells where the log begins; waiting", *tp)
+
+    @property
+    def _thread(self) -> Any:
+        """Where aiokafka's consumer lives."""
+        return self._app.consumer._thread  # noqa: SLF001
+
+    async def _in_thread(self, done: Coroutine[Any, Any, object]) -> None:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(done, self._thread.thread_loop))
 
 
 def _prefix(partition: int) -> bytes:

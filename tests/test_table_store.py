@@ -4,58 +4,63 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-import pytest
+from aiokafka.errors import CommitFailedError
 
 from driftline.streams import table_store
 from driftline.streams.memory import Broker, MemorySink, Session
 from driftline.streams.table_store import TableStore
 from tests.pump_bench import in_a_loop
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
-class Thread:
-    """The consumer's thread, as far as commits reach it; it answers only while it is told to."""
-
-    def __init__(self) -> None:
-        self.answers = asyncio.Event()
-        self.asked: list[dict[object, int]] = []
-        self.under_way = self.most = 0
-
-    async def _commit(self, offsets: dict[object, int]) -> bool:
-        self.asked.append(offsets)
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        await self.answers.wait()
-        self.under_way -= 1
-        return True
+    import pytest
 
 
-@pytest.fixture
-def thread() -> Thread:
-    return Thread()
+def store_on(answer: Callable[[], Coroutine[None, None, None]], asked: list[tuple[str, int, int]]) -> TableStore:
+    """A store whose consumer notes what it is asked to commit, and answers so."""
+
+    async def commit(offsets: dict[tuple[str, int], SimpleNamespace]) -> None:
+        asked.extend((*place, told.offset) for place, told in offsets.items())
+        await answer()
+
+    thread = SimpleNamespace(_consumer=SimpleNamespace(commit=commit), thread_loop=asyncio.get_running_loop())
+    app = SimpleNamespace(consumer=SimpleNamespace(_thread=thread))
+    return TableStore(app, "predictions", None, MemorySink(Session(Broker({}))))
 
 
-@pytest.fixture
-def store(thread: Thread) -> TableStore:
-    return TableStore(SimpleNamespace(consumer=thread), "predictions", None, MemorySink(Session(Broker({}))))
+async def taken() -> None:
+    pass
+
+
+async def refused() -> None:
+    raise CommitFailedError("the group has rebalanced")
 
 
 @in_a_loop
-async def test_commits_of_several_partitions_wait_for_one_another(thread: Thread, store: TableStore) -> None:
-    thread.answers.set()
-    assert await asyncio.gather(*(store.commit(partition, 7) for partition in range(3))) == [True] * 3
-    assert thread.asked == [{("predictions", partition): 7} for partition in range(3)]
-    assert thread.most == 1
+async def test_a_commit_is_taken_or_refused() -> None:
+    asked: list[tuple[str, int, int]] = []
+    assert await store_on(taken, asked).commit(3, 7)
+    assert not await store_on(refused, asked).commit(4, 8)
+    assert asked == [("predictions", 3, 7), ("predictions", 4, 8)]
 
 
 @in_a_loop
-async def test_while_a_commit_hangs_no_other_takes_up_the_consumers_thread(
-    thread: Thread, store: TableStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(table_store, "COMMIT_TIMEOUT_S", 0.01)
-    assert [await store.commit(partition, 7) for partition in range(3)] == [False] * 3
-    assert thread.asked == [{("predictions", 0): 7}]
-    thread.answers.set()
-    await asyncio.sleep(0)
+async def test_a_commit_that_hangs_is_given_up_and_holds_no_other_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_store, "COMMIT_TIMEOUT_S", 0.05)
+    asked: list[tuple[str, int, int]] = []
+    first, answers = asyncio.Event(), asyncio.Event()
+
+    async def only_later() -> None:
+        if first.is_set():
+            return
+        first.set()
+        await answers.wait()
+
+    store = store_on(only_later, asked)
+    hanging = asyncio.create_task(store.commit(0, 7))
+    await first.wait()
     assert await store.commit(1, 8)
-    assert thread.asked[1:] == [{("predictions", 1): 8}]
+    assert not await hanging

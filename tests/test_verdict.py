@@ -242,7 +242,7 @@ def test_a_provisional_alert_is_taken_back_when_the_complete_window_does_not_dri
     assert fleet.open_alerts() == {"x": "warning"}
     fleet.restart()
     [taken_back] = fleet.take(partial(0, 1, n=20_000), mark(1, 1)).alerts
-    assert states([taken_back]) == [("x", "resolved", "warning", True)]
+    assert states([taken_back]) == [("x", "resolved", "warning", False)]
     assert taken_back.summary.endswith("taken back, the complete window does not drift.")
     assert fleet.open_alerts() == {}
     assert fleet.state.models["m", "1"].standings == {}
