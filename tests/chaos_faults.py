@@ -129,8 +129,9 @@ async def storm(stage: Stage) -> str:
             stage.workers.start()
         changes += 1
         await stage.replace_dead()
+    since = time.monotonic()
     left = await stage.lag()
-    settled_s = await stage.view.consuming(since=time.monotonic(), within_s=30)
+    settled_s = await stage.view.consuming(since, within_s=30)
     return f"{changes} changes; consuming {settled_s:.1f} s after the last one, {left}"
 
 

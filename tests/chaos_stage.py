@@ -100,14 +100,14 @@ class Stage:
         return View(self.workers, self.settings.topics.predictions, self.fleet.partitions)
 
     async def lag(self) -> str:
-        """How many records are left, in words.
+        """How many records are left, in words, once every partition tells it.
 
         Raises
         ------
         AssertionError
             Where there are none: the scenario came too late to show anything.
         """
-        left = sum((await self.view.lags()).values())
+        left = sum((await self.view.all_lags(within_s=30)).values())
         assert left, "nothing was left to consume: this shows nothing"
         return f"{left:,.0f} records left"
 

@@ -65,6 +65,18 @@ class View:
             if topic == self._topic
         }
 
+    async def all_lags(self, within_s: float) -> Lags:
+        """Lag of every partition, once every one is told."""
+        lags: Lags = {}
+
+        async def is_whole() -> bool:
+            lags.clear()
+            lags.update(await self.lags())
+            return {partition for _, partition in lags} == set(range(self._partitions))
+
+        await until(is_whole, within_s, "a partition's lag is not told")
+        return lags
+
     async def settled(self, within_s: float) -> None:
         """Wait until all workers are ready and every partition has one owner."""
 
