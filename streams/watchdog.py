@@ -75,12 +75,11 @@ class Watchdog:
         """Take in how far every owned partition has come; to be called about once a second by the event loop."""
         before, self._beat = self._beat, self._clock()
         self._ran_s += min(self._beat - before, LONGEST_TICK_S)
-        self._moved = {
-            name: self._moved[name]
-            if name in self._moved and not _is_moving(self._moved[name][0], progress)
-            else (progress, self._ran_s)
-            for name, progress in partitions.items()
-        }
+        self._moved = {name: (progress, self._since(name, progress)) for name, progress in partitions.items()}
+
+    def _since(self, name: Hashable, progress: Progress) -> float:
+        before, since = self._moved.get(name, (None, 0.0))
+        return self._ran_s if before is None or _is_moving(before, progress) else since
 
     def excuse(self) -> None:
         """Hold nothing up to now against this worker: the cause lies outside. It is not ready for that."""
@@ -94,11 +93,14 @@ class Watchdog:
 
     def complaint(self) -> str | None:
         """Why the worker is not ready, if so."""
-        for name, (progress, since) in self._moved.items():
-            stood_s = self._ran_s - since
-            if stood_s >= UNREADY_AFTER_S:
-                return f"{name}: no progress for {stood_s:.0f} s at offset {progress.next_offset} of {progress.end}"
-        return None
+        slowest = min(self._moved, key=lambda name: self._moved[name][1], default=None)
+        if slowest is None:
+            return None
+        progress, since = self._moved[slowest]
+        stood_s = self._ran_s - since
+        if stood_s < UNREADY_AFTER_S:
+            return None
+        return f"{slowest}: no progress for {stood_s:.0f} s at offset {progress.next_offset} of {progress.end}"
 
     def guard(self) -> threading.Thread:
         """Watch the event loop from a thread of its own; a loop silent for too long ends the process."""
