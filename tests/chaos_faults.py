@@ -62,12 +62,14 @@ async def broker_crashes(stage: Stage, n: int = 4) -> str:
     """kill -9 of the broker and a restart on the same log directory."""
     for _ in range(2):
         stage.workers.start()
+    await stage.view.settled(within_s=60)
+    left = await stage.lag()
     async with stage.orchestrated():
         for _ in range(n):
             await asyncio.sleep(stage.random.uniform(3, 6))
             await stage.kafka("kill")
             await stage.kafka("start")
-    return f"{n} restarts"
+    return f"{n} restarts, {left} before"
 
 
 async def broker_crash(stage: Stage) -> str:
