@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-import sys
 
 import click
 
@@ -21,7 +21,9 @@ def worker(context: click.Context, app_id: str | None, bootstrap_servers: str | 
 
     Start as many as the topic has partitions: they share the work, and when one goes the others take over.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the worker runs there is nothing to save
+    # Until the worker runs there is nothing to save. An exception is no way out: raised inside a finalizer, say, it is
+    # swallowed, and a worker that was told to stop goes on.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     settings = settings_of(context, bootstrap_servers, app_id)
     asyncio.run(probe(settings.kafka))  # Faust would try for ever
     from driftline.streams.app import run_worker  # noqa: PLC0415 - Faust, river and scipy: 2 s, not before the probe
