@@ -175,10 +175,16 @@ async def few_terms(stage: Stage) -> str:
 FAULTS = (
     Fault("calm-quick", "no fault", EQUAL, calm),
     Fault("kill", "kill -9 of a random worker every 3-8 s, 4 workers, 30 kills", EQUAL, kills, seeds=3),
-    Fault("kill-quick", "kill -9 of a random worker every 3-8 s, 4 workers, 6 kills", EQUAL, few_kills),
+    Fault(
+        "kill-quick",
+        "kill -9 of a random worker every 3-8 s, 4 workers, 6 kills, every second commit lost",
+        EQUAL,
+        few_kills,
+        tampered="lost_commits",
+    ),
     Fault(
         "kill-control",
-        "control: the same with 6 kills, and the offset check switched off",
+        "control: the same with 6 kills, every second commit lost, and the offset check switched off",
         "must differ",
         few_kills,
         within_s=30.0,

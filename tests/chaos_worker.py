@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.consumer.fetcher import Fetcher
@@ -17,6 +18,7 @@ from driftline.streams import cli
 from driftline.streams.app import KafkaSink
 from driftline.streams.pump import Pump
 from driftline.streams.stages import ProfilingStage
+from driftline.streams.table_store import TableStore
 from driftline.streams.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -54,8 +56,19 @@ class Still:
         ProfilingStage.step = counting  # type: ignore[assignment, method-assign]
 
 
+def lost_commits() -> None:
+    """Lose every second commit: reading starts well before the state's end, as after a kill at the worst moment."""
+    commit, number = TableStore.commit, count()
+
+    async def seldom(store: TableStore, partition: int, next_offset: int) -> bool:
+        return next(number) % 2 == 0 or await commit(store, partition, next_offset)
+
+    TableStore.commit = seldom  # type: ignore[method-assign]
+
+
 def no_offset_check() -> None:
-    """Take in whatever comes, as if every batch went on where the state ends."""
+    """The same, and take in whatever comes, as if every batch went on where the state ends."""
+    lost_commits()
     step = ProfilingStage.step
 
     async def anything(*_: object) -> bool:
@@ -111,7 +124,7 @@ def stuck_consumer_unwatched() -> None:
 
 TAMPERED: dict[str, Callable[[], None]] = {
     each.__name__: each
-    for each in (no_offset_check, blocked_loop, stuck_consumer, stuck_changelog, stuck_consumer_unwatched)
+    for each in (lost_commits, no_offset_check, blocked_loop, stuck_consumer, stuck_changelog, stuck_consumer_unwatched)
 }
 
 if __name__ == "__main__":
