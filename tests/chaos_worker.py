@@ -63,7 +63,7 @@ def lost_commits() -> None:
     async def seldom(store: TableStore, partition: int, next_offset: int) -> bool:
         return next(number) % 2 == 0 or await commit(store, partition, next_offset)
 
-    TableStore.commit = seldom  # type: ignore[method-assign]
+    TableStore.commit = seldom  # type: ignore[assignment, method-assign]
 
 
 def no_offset_check() -> None:
