@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka.errors import KafkaError
 
 from tests import chaos_clocks, chaos_faults, chaos_input, chaos_measures, chaos_size
-from tests.chaos_stage import SMALL, Fault, Log, Size, Stage, run_kafka
+from tests.chaos_measures import narrow_log
+from tests.chaos_stage import SMALL, Fault, Log, Size, Stage, run_kafka, small_log
 from tests.fleet import Workers, outcome_on, settings_for, states_saved
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def table(rows: list[Row], header: str) -> str:
     """The results as Markdown."""
     lines = [header, "", "| fault | seed | bar | held | found | s |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {fault.title} | {seed} | {fault.bar} | {'yes' if held else '**no**'} | {found} | {seconds:.0f} |"
+        f"| {fault.title}{' *' * (fault.log in (small_log, narrow_log))} | {seed} | {fault.bar} | {'yes' if held else '**no**'} | {found} | {seconds:.0f} |"
         for (fault, seed), held, found, seconds in rows
     ]
     return "\n".join(lines) + "\n"
@@ -185,7 +186,8 @@ async def main_async(arguments: argparse.Namespace) -> int:
             ]
     rows = sorted((row for each in working for row in each.result()), key=lambda row: runs.index(row.run))
     header = (
-        f"{size.records:,} records, {size.models} models, {size.partitions} partitions; seeds as told; "
+        f"{size.records:,} records, {size.models} models, {size.partitions} partitions, but of rows marked * "
+        f"{SMALL.records:,}, {SMALL.models} and {SMALL.partitions}; two faults at a time, and a third that mostly waits; "
         f"Apache Kafka 4.3.0, Python {platform.python_version()}, faust-streaming {version('faust-streaming')}, "
         f"aiokafka {version('aiokafka')}, river {version('river')}, {platform.machine()}, 2 cores."
     )
