@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import orjson
 
-from driftline.detectors.partials import Mark
+from driftline.detectors.partials import Partial
 from driftline.streams import wire
 from tests.chaos_input import MAX_AHEAD_MS, Disturbed, Tally, Value
 from tests.chaos_log import LATENESS_MS, START_MS, WINDOW_MS, Fleet, build_fleet, compact
@@ -23,6 +23,8 @@ from tests.onlooker import Onlooker, by_label, read
 from tests.test_wire import SPELLINGS, YEAR_MS
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from driftline.streams.config import Settings
     from tests.fleet import Outcome
 
@@ -85,9 +87,23 @@ async def clocks_log(settings: Settings, size: Size) -> Log:
     return Log(fleet, wanted)
 
 
+async def _closed(stage: Stage) -> AsyncIterator[Partial]:
+    """Partials of windows that were closed: those whose next mark does not say that the partition was merely idle."""
+    waiting: dict[tuple[int, int], list[Partial]] = {}
+    async for record in records_on(stage.settings, stage.settings.topics.partials):
+        item = wire.decode_stage_two(record.value)
+        place = record.partition, item.partition
+        if isinstance(item, Partial):
+            waiting.setdefault(place, []).append(item)
+            continue
+        for each in waiting.pop(place, []) if not item.idle else ():
+            yield each
+        waiting.pop(place, None)
+
+
 async def clocks(stage: Stage) -> str:
     """One worker; nothing may close before the right clocks say so, and nothing lead by more than the bound."""
-    fleet, topics = stage.fleet, stage.settings.topics
+    fleet = stage.fleet
     assert isinstance(fleet, Disturbed)
     process = stage.workers.start()
     await verdicts_complete(stage.settings, stage.wanted, 300)
@@ -98,10 +114,7 @@ async def clocks(stage: Stage) -> str:
     assert counted == fleet.reasons, f"counted {counted}, {fleet.reasons} were sent"
     highest_ms = [np.maximum.accumulate([at_ms for at_ms, _ in records]) for records in fleet.values]
     early, leads = 0, [0]
-    async for record in records_on(stage.settings, topics.partials):
-        item = wire.decode_stage_two(record.value)
-        if isinstance(item, Mark):
-            continue
+    async for item in _closed(stage):
         due_ms = item.start_ms + WINDOW_MS + LATENESS_MS
         lead_ms = due_ms - int(highest_ms[item.partition][item.upto - 1])
         leads.append(lead_ms)

@@ -209,7 +209,7 @@ FAULTS = (
         "add or remove a worker every 1.5-4 s for 60 s",
         f"{EQUAL}, consuming within 30 s of the last change",
         storm,
-        environment={"DRIFTLINE_WORKER__MAX_BATCH_RECORDS": "100"},  # slow enough to have some left after a minute
+        environment={"DRIFTLINE_WORKER__MAX_BATCH_RECORDS": "400"},  # slow enough to have some left after a minute
     ),
     Fault("scale", "1 -> 4 -> 1 workers, kill -9 of one", EQUAL, scaling),
     Fault("term", "SIGTERM 20 times", f"{EQUAL}, exit 0 within 25 s", terms),
