@@ -65,9 +65,6 @@ def fed(partition: int, records: Sequence[Any], watch: Watch) -> PartitionState:
     for start in range(0, len(records), BATCH):
         batch, _ = wire.decode(records[start : start + BATCH], watch, 2**20)
         state, _ = profiling.step(state, batch, watch)
-    list(
-        profile_snapshot.dump(state, watch)
-    )  # as a worker does every few seconds; detectors take less room from then on
     return state
 
 
