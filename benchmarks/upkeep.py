@@ -9,7 +9,6 @@ collector do on behalf of a snapshot. A scrape is measured on a worker that rest
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meter import cpu_seconds
@@ -34,10 +33,10 @@ def upkeep(job: Job, cores: list[int]) -> dict[str, float]:
 
     Returns
     -------
-    Milliseconds per partition's snapshot and per scrape, shares of a core, and memory of the run that never saves.
+    Milliseconds per partition's snapshot and per scrape, and shares of a core.
     """
-    never, _, scrape_ms, resident_mb = _run(job, cores, NEVER_S)
-    often, checkpoints, _, _ = _run(job, cores, OFTEN_S)
+    never, _, scrape_ms = _run(job, cores, NEVER_S)
+    often, checkpoints, _ = _run(job, cores, OFTEN_S)
     checkpoint_ms = 1e-3 * (often.cpu_us - never.cpu_us) * job.records / checkpoints
     interval_s = WorkerSettings().snapshot_interval_s
     return {
@@ -48,16 +47,15 @@ def upkeep(job: Job, cores: list[int]) -> dict[str, float]:
         "never_cpu_us": round(never.cpu_us, 3),
         "often_cpu_us": round(often.cpu_us, 3),
         "checkpoints": checkpoints,
-        "resident_mb": round(resident_mb, 1),
     }
 
 
-def _run(job: Job, cores: list[int], interval_s: int) -> tuple[Measured, float, float, float]:
-    """Run a worker that saves so often; return the run, its snapshots, a scrape's cost and its memory afterwards."""
+def _run(job: Job, cores: list[int], interval_s: int) -> tuple[Measured, float, float]:
+    """Run a worker that saves so often; return the run, its snapshots and a scrape's cost."""
     extra = f"snapshot_interval_s = {interval_s}\n"
     with workers(replace(job, group=f"{job.topic}-every-{interval_s}"), [{cores[1]}], extra) as (worker,):
         measured = drain(worker, job.records)
-        return measured, worker.metric(CHECKPOINTS), _scrape_ms(worker), _resident_mb(worker)
+        return measured, worker.metric(CHECKPOINTS), _scrape_ms(worker)
 
 
 def _scrape_ms(worker: Worker) -> float:
@@ -65,8 +63,3 @@ def _scrape_ms(worker: Worker) -> float:
     for _ in range(SCRAPES):
         worker.records()
     return 1000 * (cpu_seconds(worker.process.pid) - before) / SCRAPES
-
-
-def _resident_mb(worker: Worker) -> float:
-    lines = Path(f"/proc/{worker.process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))

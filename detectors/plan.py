@@ -141,10 +141,6 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 rule = special[detector].over(rule)
         return rule
 
-    def enabled(self, detector: str, model: str = "", signal: str = "") -> bool:
-        """Whether a detector runs on a signal of a model."""
-        return bool(self.rule(detector, model, signal).enabled)
-
     def threshold(self, detector: str, model: str = "", signal: str = "") -> float | None:
         """Threshold of a detector on a signal of a model; None where it is reported and decides nothing."""
         return self.rule(detector, model, signal).threshold

@@ -78,13 +78,14 @@ class TableStore:
     def position(self, partition: int) -> int:
         """Offset of the next record that would be handed over; 0 where that is not known yet.
 
-        aiokafka's own question would wait in the consumer's thread, behind commits and before fetches.
+        aiokafka's own question would wait in the consumer's thread, behind commits and before fetches. A rebalance there
+        may change what is read here at any moment, so each thing is looked at once.
         """
-        place, known = TopicPartition(self._topic, partition), self._thread._consumer._subscription  # noqa: SLF001
-        if not known.is_assigned(place):
+        place, subscription = TopicPartition(self._topic, partition), self._thread._consumer._subscription.subscription  # noqa: SLF001
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None or place not in assignment.tps:
             return 0
-        state = known.subscription.assignment.state_value(place)
-        return int(state.position) if state.has_valid_position else 0
+        return assignment.state_value(place)._position or 0  # noqa: SLF001
 
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has; waits for Kafka where that is away."""

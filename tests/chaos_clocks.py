@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SPELL = list(SPELLINGS.values())
 BAD_SHARE = 0.02
 IDLE_AFTER_S = 3.0
-JUDGING_S = 7.0
+JUDGING_S = 2.0
 """Two ticks of a worker, the way through both stages, and a thousand verdicts."""
 
 
@@ -239,7 +239,7 @@ FAULTS = (
     Fault(
         "silence",
         "all partitions but one idle, then all",
-        f"provisional verdicts within idle_after_s, final ones {EQUAL} afterwards",
+        f"provisional verdicts within {JUDGING_S:g} s of idle_after_s, final ones {EQUAL} afterwards",
         silence,
         environment={"DRIFTLINE_WORKER__IDLE_AFTER_S": str(IDLE_AFTER_S)},
         log=silent_log,

@@ -188,7 +188,7 @@ FAULTS = (
         "must differ",
         few_kills,
         within_s=30.0,
-        must_show=r"\b[1-9][0-9]* different",
+        must_show="verdicts: .*[1-9][0-9]* different",
         tampered="no_offset_check",
         log=small_log,
     ),

@@ -147,7 +147,10 @@ def test_a_server_that_takes_connections_and_never_answers_is_given_up(
 @pytest.mark.embedded
 def test_a_dead_host_in_the_list_does_not_matter() -> None:
     with embedded_broker({}) as broker:
-        asyncio.run(probe(Kafka(bootstrap_servers=f"127.0.0.1:{refused_port()}, {broker.bootstrap_servers}")))
+        dead = f"127.0.0.1:{refused_port()}"
+        with pytest.raises(KafkaUnreachable):  # alone it would
+            asyncio.run(probe(Kafka(bootstrap_servers=dead)))
+        asyncio.run(probe(Kafka(bootstrap_servers=f"{dead}, {broker.bootstrap_servers}")))
 
 
 @pytest.mark.embedded

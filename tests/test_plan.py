@@ -27,10 +27,10 @@ def test_a_rule_is_looked_up_from_the_special_to_the_general_field_by_field() ->
     assert LAYERED.threshold("marginal", "other", "age") == 0.1
     assert LAYERED.threshold("marginal", "churn", "income") == 0.2
     assert LAYERED.threshold("marginal", "churn", "age") == 0.2
-    assert LAYERED.enabled("marginal", "churn", "income")
-    assert not LAYERED.enabled("marginal", "churn", "age")
-    assert not LAYERED.enabled("psi", "churn", "income")
-    assert LAYERED.enabled("psi", "churn", "age")
+    assert LAYERED.rule("marginal", "churn", "income").enabled
+    assert not LAYERED.rule("marginal", "churn", "age").enabled
+    assert not LAYERED.rule("psi", "churn", "income").enabled
+    assert LAYERED.rule("psi", "churn", "age").enabled
     assert LAYERED.threshold("adwin", "churn", "age") == DETECTORS["adwin"].threshold
     assert (LAYERED.rows_needed("churn"), LAYERED.rows_needed("other")) == (7, 100)
 
