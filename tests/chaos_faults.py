@@ -192,7 +192,7 @@ FAULTS = (
         tampered="no_offset_check",
         log=small_log,
     ),
-    Fault("pause", "SIGSTOP for 1.5 x session timeout, 10 times", EQUAL, pauses),
+    Fault("pause", "SIGSTOP for 1.5 x session timeout, 10 times", EQUAL, pauses, waits=True),
     Fault("pause-quick", "SIGSTOP for 1.5 x session timeout, twice", EQUAL, few_pauses),
     Fault("broker", "broker kill -9 and restart, 4 times", EQUAL, broker_crashes),
     Fault("broker-quick", "broker kill -9 and restart, once", EQUAL, broker_crash),

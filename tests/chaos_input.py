@@ -45,7 +45,6 @@ class Disturbed(Fleet):
 
     origin: Fleet
     reasons: Counter[str] = field(default_factory=Counter)
-    undisturbed: dict[str, bytes] = field(default_factory=dict)
     too_slow: str = ""
 
     @classmethod
@@ -55,7 +54,6 @@ class Disturbed(Fleet):
 
 async def _published(fleet: Disturbed, settings: Settings, max_record_bytes: int = 2**20) -> Log:
     topic = settings.topics.predictions
-    fleet.undisturbed = (await asyncio.to_thread(expected, fleet.watch, fleet.origin.log(topic))).verdicts
     wanted = await asyncio.to_thread(expected, fleet.watch, fleet.log(topic), max_record_bytes)
     await fleet.create_topics(settings)
     await publish(settings, fleet.baselines, fleet.log(topic))
@@ -209,7 +207,7 @@ async def equal_to_clean(stage: Stage, found: Outcome) -> list[str]:
     problems = await equal(stage, found)
     problems += [f"{len(stage.workers.logs)} workers were started"] * (len(stage.workers.logs) > 1)
     problems += filter(None, [_disturbed(stage).too_slow])
-    return problems + _unlike(found.verdicts, _disturbed(stage).undisturbed, _without_offsets)
+    return problems + await _unlike_origin(stage, found, _without_offsets)
 
 
 def _without_offsets(verdict: dict[str, Any]) -> Any:
@@ -225,8 +223,12 @@ def _counts(verdict: dict[str, Any]) -> Any:
     return verdict["n"], verdict["late"], verdict["violations"], signals
 
 
-def _unlike(found: dict[str, bytes], origin: dict[str, bytes], seen: Callable[[dict[str, Any]], Any]) -> list[str]:
-    mine, theirs = ({key: seen(orjson.loads(raw)) for key, raw in each.items()} for each in (found, origin))
+async def _unlike_origin(stage: Stage, found: Outcome, seen: Callable[[dict[str, Any]], Any]) -> list[str]:
+    """What is seen of the verdicts must be that of an undisturbed run over the original log."""
+    fleet = _disturbed(stage)
+    wanted = await asyncio.to_thread(expected, fleet.watch, fleet.origin.log(stage.settings.topics.predictions))
+    both = found.verdicts, wanted.verdicts
+    mine, theirs = ({key: seen(orjson.loads(raw)) for key, raw in each.items()} for each in both)
     differ = sum(mine.get(key) != each for key, each in theirs.items())
     return [f"{differ} of {len(theirs)} verdicts differ from the original log's"] * (mine != theirs)
 
@@ -262,7 +264,7 @@ async def late_log(settings: Settings, size: Size) -> Log:
 
 async def equal_to_sorted(stage: Stage, found: Outcome) -> list[str]:
     """Equal, and all counts, p-values and scores those of the log in the order of event time."""
-    return await equal(stage, found) + _unlike(found.verdicts, _disturbed(stage).undisturbed, _counts)
+    return await equal(stage, found) + await _unlike_origin(stage, found, _counts)
 
 
 async def two_workers(stage: Stage) -> str:
