@@ -20,7 +20,7 @@ from driftline.streams.batching import batch_scheduler
 from driftline.streams.config import Settings
 from driftline.streams.connection import KafkaUnreachable, faust_broker, faust_credentials, opened
 from driftline.streams.dead_letters import Allowance
-from driftline.streams.fetching import bounded
+from driftline.streams.fetching import MAX_FETCH_BYTES, bounded
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
 from driftline.streams.pump import QUEUE_BATCHES
@@ -31,9 +31,6 @@ from driftline.streams.wire import Outgoing
 from driftline.streams.worker import Worker
 
 log = logging.getLogger(__name__)
-
-MAX_FETCH_BYTES = 2**22
-"""Per partition. Larger batches cost less per record, above all with many models, and more memory."""
 
 SEND_BYTES = 2**19
 """Of one produced batch; brokers take twice that. aiokafka keeps one request per broker under way, with one batch per

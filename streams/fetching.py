@@ -21,10 +21,26 @@ from driftline.streams.wire import MAX_DEAD_LETTER, Remains
 
 log = logging.getLogger(__name__)
 
+MAX_FETCH_BYTES = 2**22
+"""Per partition. Larger batches cost less per record, above all with many models, and more memory."""
+SMALL_RECORD_BYTES = 100
 POLL_BYTES = 4 * 2**20
 """Bytes of one partition after which a poll ends."""
 ATTEMPTS = 3
 """How often a batch with a wrong checksum is fetched before it is believed that the broker has it so."""
+
+
+def polls_per_fetch(max_batch_records: int) -> int:
+    """After how many polls what one fetch has brought of a partition is used up, though its records be small.
+
+    Examples
+    --------
+    4 MiB hold 41 943 records of 100 bytes: four polls of 10 000, and a fifth.
+
+    >>> polls_per_fetch(10_000)
+    5
+    """
+    return 1 + MAX_FETCH_BYTES // (SMALL_RECORD_BYTES * max_batch_records)
 
 
 class _Batches:

@@ -6,7 +6,7 @@ A crash between any two of the three repeats outputs, which are deterministic, a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence, Sized
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic
@@ -24,6 +24,40 @@ SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
 
 
+class Turns:
+    """Batches that the pumps of one worker have taken: what a poll brings of all their partitions waits in one line.
+
+    Parameters
+    ----------
+    clock
+        Monotonic seconds.
+    polls
+        After how many polls what one fetch has brought of a partition is used up, at most.
+    """
+
+    def __init__(self, clock: Callable[[], float], polls: int = 2) -> None:
+        self.clock, self._polls = clock, polls
+        self.taken, self.last_at = 0, clock()
+        self._held: list[Sized] = []
+
+    def join(self, held: Sized) -> None:
+        """Reckon with one more pump, which holds these partitions."""
+        self._held.append(held)
+
+    @property
+    def in_queue(self) -> int:
+        """Batches after which nothing of a partition is left in the queues, nor in two polls behind them."""
+        return self._batches(2)
+
+    @property
+    def in_round(self) -> int:
+        """Batches after which one more was taken of each partition of which anything had been fetched."""
+        return self._batches(self._polls)
+
+    def _batches(self, polls: int) -> int:
+        return sum(QUEUE_BATCHES + polls * len(held) for held in self._held)
+
+
 @dataclass(slots=True)
 class _Held(Generic[S]):
     """One partition's state and what surrounds it."""
@@ -39,11 +73,11 @@ class _Held(Generic[S]):
     told_idle: bool = False
     is_refused: bool = False
     turn: int = 0
-    """How many batches the pump had taken when it last took one of this partition."""
+    """How many batches had been taken when one of this partition last was."""
     waits_since: float = 0.0
     """When it was last nudged, or had no lag."""
     waits_turn: int = 0
-    """And how many batches the pump had taken then."""
+    """And how many batches had been taken then."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -58,25 +92,18 @@ class Pump(Generic[S]):
         Seconds between two snapshots of a partition, at least.
     idle_after_s
         Seconds of silence after which a partition counts as idle.
-    clock
-        Monotonic seconds. It decides when to save and what is idle, never what is computed.
+    turns
+        Shared by the pumps of a worker. Their clock decides when to save and what is idle, never what is computed.
     """
 
     def __init__(
-        self,
-        stage: Stage[S],
-        sink: Sink,
-        store: Store,
-        *,
-        interval_s: float,
-        idle_after_s: float,
-        clock: Callable[[], float],
+        self, stage: Stage[S], sink: Sink, store: Store, *, interval_s: float, idle_after_s: float, turns: Turns
     ) -> None:
         self._stage, self._sink, self._store = stage, sink, store
-        self._interval_s, self._idle_after_s, self._clock = interval_s, idle_after_s, clock
+        self._interval_s, self._idle_after_s, self._turns, self._clock = interval_s, idle_after_s, turns, turns.clock
         self._held: dict[int, _Held[S]] = {}
         self._taking = False
-        self._turns, self._taken_at = 0, clock()
+        turns.join(self._held)
 
     @property
     def states(self) -> dict[int, S]:
@@ -96,15 +123,15 @@ class Pump(Generic[S]):
 
     async def take(self, partition: int, records: Sequence[Raw]) -> None:
         """Take in what one poll of a partition brought, in log order: at least one record, or ``Polled``."""
-        self._taking, self._turns = True, self._turns + 1
+        self._taking, self._turns.taken = True, self._turns.taken + 1
         try:
             await self._take(partition, Polled.of(records))
         finally:
-            self._taking, self._taken_at = False, self._clock()
+            self._taking, self._turns.last_at = False, self._clock()
 
     async def _take(self, partition: int, polled: Polled) -> None:
         held = self._held.get(partition) or self._restore(partition)
-        held.seen_at, held.told_idle, held.turn = self._clock(), False, self._turns
+        held.seen_at, held.told_idle, held.turn = self._clock(), False, self._turns.taken
         async with self._exclusive(partition, held) as is_ours:
             if not is_ours or not await self._is_contiguous(partition, held, polled.span.start):
                 return
@@ -141,7 +168,7 @@ class Pump(Generic[S]):
             log.error("partition %d: %s; left out, the log is read again from its beginning", partition, error)
         now = self._clock()
         held = self._held[partition] = _Held(state, now, now, bool(saved), state.next_offset, list(damaged))
-        held.turn = self._turns
+        held.turn = self._turns.taken
         log.info("partition %d: goes on at offset %d", partition, state.next_offset)
         return held
 
@@ -183,18 +210,13 @@ class Pump(Generic[S]):
         """
         held = self._held[partition]
         came_to = held.saved_offset if held.is_refused else held.state.next_offset
-        return Progress(came_to, end, held.saved_offset, min(self._turns - held.turn, self._longest_turn))
-
-    @property
-    def _longest_turn(self) -> int:
-        """Batches after which one more was taken of each partition that had any: a full queue, and two polls behind it."""
-        return QUEUE_BATCHES + 2 * len(self._held)
+        return Progress(came_to, end, held.saved_offset, min(self._turns.taken - held.turn, self._turns.in_round))
 
     def _has_had_its_turn(self, held: _Held[S], now: float) -> bool:
         """Whether nothing of a silent partition can be in the queue any more."""
-        was_passed_over = self._turns - max(held.turn, held.waits_turn) > self._longest_turn
+        was_passed_over = self._turns.taken - max(held.turn, held.waits_turn) > self._turns.in_queue
         is_silent = now - max(held.seen_at, held.waits_since) >= NUDGE_AFTER_S
-        return is_silent and (was_passed_over or now - self._taken_at >= NUDGE_AFTER_S)
+        return is_silent and (was_passed_over or now - self._turns.last_at >= NUDGE_AFTER_S)
 
     async def nudge(self, partition: int, end: int) -> bool:
         """Read a partition again from where its state ends, if it has lag and brought nothing for a while.
@@ -208,7 +230,7 @@ class Pump(Generic[S]):
         has_lag = held.state.next_offset < end
         if has_lag and not self._has_had_its_turn(held, now):
             return False
-        held.waits_since, held.waits_turn = now, self._turns  # after a silence, too, what comes has its time
+        held.waits_since, held.waits_turn = now, self._turns.taken  # after a silence, too, what comes has its time
         if not has_lag:
             return False
         async with self._exclusive(partition, held) as is_ours:

@@ -15,7 +15,7 @@ from driftline.detectors.snapshot import OWN, unseal
 from driftline.detectors.watch import Watch
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Session, WorkerDied
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import NUDGE_AFTER_S, Pump
+from driftline.streams.pump import NUDGE_AFTER_S, Pump, Turns
 from driftline.streams.seams import Stage
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 
@@ -48,6 +48,7 @@ class Member:
         self.session = Session(rehearsal.broker)
         self.sink = MemorySink(self.session)
         self.stores = {topic: MemoryStore(self.session, topic) for topic in STAGES}
+        turns = Turns(lambda: rehearsal.now_s)
         self.pumps: dict[str, Pump[Any]] = {
             topic: Pump(
                 stage(rehearsal.shared),
@@ -55,7 +56,7 @@ class Member:
                 self.stores[topic],
                 interval_s=inf,  # saving is a turn of its own
                 idle_after_s=IDLE_S,
-                clock=lambda: rehearsal.now_s,
+                turns=turns,
             )
             for topic, stage in rehearsal.stages.items()
         }

@@ -13,7 +13,8 @@ from driftline.detectors.errors import OperatorError
 from driftline.streams.batching import BatchSchema
 from driftline.streams.config import Settings
 from driftline.streams.connection import is_reachable
-from driftline.streams.pump import Pump
+from driftline.streams.fetching import polls_per_fetch
+from driftline.streams.pump import Pump, Turns
 from driftline.streams.seams import Sink
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.table_store import TableStore
@@ -44,6 +45,7 @@ class Worker:
     def __init__(self, settings: Settings, app: faust.App, shared: Shared, sink: Sink) -> None:
         self.app, self.shared, self._settings = app, shared, settings
         topics = settings.topics
+        self._turns = Turns(monotonic, polls_per_fetch(settings.worker.max_batch_records))
         self._pumps: dict[str, Pump[Any]] = {
             topics.predictions: self._pump(topics.predictions, ProfilingStage(shared), "profiles", sink),
             topics.partials: self._pump(topics.partials, VerdictStage(shared), "verdicts", sink),
@@ -62,7 +64,7 @@ class Worker:
             TableStore(self.app, topic, table, sink),
             interval_s=knobs.snapshot_interval_s,
             idle_after_s=knobs.idle_after_s,
-            clock=monotonic,
+            turns=self._turns,
         )
 
         async def agent(stream: Any) -> None:

@@ -106,12 +106,13 @@ async def publish(settings: Settings, baselines: Iterable[Baseline], log: Sequen
     )
     await producer.start()
     try:
+        sent: list[Awaitable[object]] = []
         for baseline in baselines:
             key = wire.model_key(baseline.model, baseline.version)
-            await producer.send_and_wait(settings.topics.baselines, baseline.to_json(), key=key)
+            sent.append(await producer.send(settings.topics.baselines, baseline.to_json(), key=key))
+        await asyncio.gather(*sent)
         sent = [acknowledged for records in log async for acknowledged in _batched(producer, records)]
-        for acknowledged in sent:
-            await acknowledged
+        await asyncio.gather(*sent)
     finally:
         await producer.stop()
 

@@ -7,7 +7,7 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Session
-from driftline.streams.pump import Pump
+from driftline.streams.pump import Pump, Turns
 from driftline.streams.rehearsal import STAGES, Rehearsal
 from driftline.streams.stages import ProfilingStage
 from tests.logs import SENSITIVE, Shape, baselines, prediction_log, spread, watching
@@ -46,10 +46,11 @@ def rehearsal(known: Watch | None = None, partitions: int = 1, n: int = 300) -> 
 class Bench:
     """Stage 1 on one pump, at a broker of one partition, with a clock that is set by hand."""
 
-    def __init__(self, known: Watch | None = None, n: int = 300) -> None:
+    def __init__(self, known: Watch | None = None, n: int = 300, turns: Turns | None = None) -> None:
         source = rehearsal(known, n=n)
         self.broker, self.shared, self.now_s = source.broker, source.shared, 0.0
         self.log = self.broker.logs[P0]
+        self._turns = turns
         self.restart()
 
     def restart(
@@ -66,7 +67,7 @@ class Bench:
             self.store,
             interval_s=INTERVAL_S,
             idle_after_s=IDLE_S,
-            clock=lambda: self.now_s,
+            turns=self._turns or Turns(lambda: self.now_s),
         )
 
     def poll(self, most: int) -> list[Record]:

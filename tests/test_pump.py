@@ -11,7 +11,7 @@ import pytest
 
 from driftline.detectors.snapshot import OWN
 from driftline.streams.memory import MemorySink, MemoryStore, Session, WorkerDied, Write
-from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS, Pump
+from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS, Pump, Turns
 from driftline.streams.seams import Polled
 from driftline.streams.stages import VerdictStage
 from driftline.streams.watchdog import UNREADY_AFTER_S, Watchdog
@@ -315,7 +315,7 @@ async def test_partials_that_retention_took_are_counted_apart() -> None:
     found.broker.saved, found.broker.committed = {}, {}
     session = Session(found.broker)
     store = MemoryStore(session, "partials")
-    times: dict[str, Any] = {"interval_s": INTERVAL_S, "idle_after_s": INTERVAL_S, "clock": lambda: 0.0}
+    times: dict[str, Any] = {"interval_s": INTERVAL_S, "idle_after_s": INTERVAL_S, "turns": Turns(lambda: 0.0)}
     pump = Pump(VerdictStage(found.shared), MemorySink(session), store, **times)
     await pump.take(0, store.poll(0, 3))
     log.truncate(5)

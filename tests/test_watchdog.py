@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from driftline.streams.pump import QUEUE_BATCHES
+from driftline.streams.pump import QUEUE_BATCHES, Turns
 from driftline.streams.watchdog import EXIT_AFTER_S, LONGEST_TICK_S, UNREADY_AFTER_S, Progress, Watchdog
 from tests.pump_bench import Bench, in_a_loop
 
@@ -64,6 +64,19 @@ def test_an_outage_that_has_just_ended_is_not_held_against_the_worker_but_it_is_
 def test_a_process_that_was_paused_is_not_stuck() -> None:
     still = Progress(5, 9, 5)
     assert after(10 * EXIT_AFTER_S, still, still, tick_s=10 * EXIT_AFTER_S).stuck_for() == LONGEST_TICK_S
+
+
+@in_a_loop
+async def test_a_stage_waits_while_another_works_on_what_was_fetched_before() -> None:
+    turns = Turns(Clock(), polls=5)
+    one, other = (Bench(turns=turns) for _ in range(2))
+    other.pump.own([0])
+    waited = []
+    for _ in range(20):
+        waited.append(other.pump.progress(0, 300).waited)
+        await one.take(1)
+    in_round = 2 * QUEUE_BATCHES + 5 * 2
+    assert waited == [*range(in_round), *[in_round] * (20 - in_round)]
 
 
 @in_a_loop
