@@ -116,30 +116,37 @@ class Traffic:
         for _ in range(int(seconds / TICK_S)):
             await self.tick()
 
-    async def flood(self, new: list[bytes], worker: Onlooker) -> None:
-        """New baselines, each followed by records once the worker has seen it; and records of unknown models."""
+    async def flood(self, new: list[bytes], worker: Onlooker) -> float:
+        """New baselines, each followed by records once the worker has seen it; and records of unknown models.
+
+        Returns
+        -------
+        Seconds in which the baselines were published.
+        """
         told = seen = followed = 0
+        started, told_s = time.monotonic(), 0.0
         n_known = total(await worker.metrics(), "models_watched")
         per_tick = NEW_PER_S * TICK_S
-        for tick in count(1):
-            upto = min(len(new), int(tick * per_tick))
+        ticks = count(1)
+        while followed < len(new):
+            so_far_s = time.monotonic() - started
+            upto = min(len(new), int(so_far_s * NEW_PER_S))
             for place in range(told, upto):
-                document = orjson.loads(new[place])
-                key = wire.model_key(document["model"], document["version"])
+                key = wire.model_key(f"new-{place}", "1")
                 await self.producer.send(self.settings.topics.baselines, new[place], key=key)
                 for _ in range(PER_NEW_MODEL):
                     await self.record(f"ghost-{place}")
-            if tick % int(SCRAPE_S / TICK_S) == 0:
+            if next(ticks) % int(SCRAPE_S / TICK_S) == 0:
                 samples = await worker.metrics()
                 seen = total(samples, "models_watched") + total(samples, "refused_baselines_total") - n_known
             follow = min(seen, followed + int(2 * per_tick))
             for place in range(followed, follow):
                 for _ in range(PER_NEW_MODEL):
                     await self.record(f"new-{place}")
+            told_s = so_far_s if told < len(new) else told_s
             told, followed = upto, follow
-            if followed == len(new):
-                return
             await self.tick()
+        return told_s
 
 
 def _probed(stage: Stage) -> Onlooker:
@@ -183,7 +190,7 @@ async def flood(stage: Stage) -> str:
         start_ms = time.time_ns() / 1e6
         await traffic.known_for(BEFORE_S)
         flood_ms = time.time_ns() / 1e6
-        await traffic.flood(crowd.new, worker)
+        told_s = await traffic.flood(crowd.new, worker)
         end_ms = time.time_ns() / 1e6
         await traffic.known_for(3 * crowd.plan["window_ms"] / 1000)  # until the new models' windows are judged
         await producer.flush()
@@ -206,7 +213,7 @@ async def flood(stage: Stage) -> str:
     )
     series = [sum(each.name == f"driftline_{gauge}" for each in samples) for gauge in ("drift_score", "drift_active")]
     notes = (
-        f"{len(crowd.new):,} new models in {(end_ms - flood_ms) / 1000:.0f} s, {refused:,} refused; CPU of known models' batches p99 {took[0]:.1f} -> "
+        f"{len(crowd.new):,} new models in {told_s:.0f} s, {refused:,} refused, the others watched and sent records after {(end_ms - flood_ms) / 1000:.0f} s; CPU of known models' batches p99 {took[0]:.1f} -> "
         f"{took[1]:.1f} ms, records' age p99 {aged[0]:.0f} -> {aged[1]:.0f} ms; RSS {most_mib:.0f} MiB at most; {sum(series):,} drift series of {len(samples):,}"
     )
     assert counted == {"unknown_model": unknown}, f"{notes}; rejected {counted}, {unknown} are of unknown models"
