@@ -19,6 +19,9 @@ from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, miss
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME
 
+MASSES = {1: "|u1", 2: "<i2"}
+"""Types of half-space masses by their bytes; the first format always had two."""
+
 
 class _Window(msgspec.Struct, array_like=True, frozen=True):
     start_ms: int
@@ -158,8 +161,9 @@ def _online(online: Online) -> _Online:
     masses = online.masses
     if masses is None:
         return _Online(online.layout.baseline.hash, adwins, None)
-    reference = None if masses.reference is None else _bytes(masses.reference, "<i2")
-    saved = _Masses(masses.counter, masses.window_size, _bytes(masses.latest, "<i2"), reference)
+    kind = MASSES[masses.latest.itemsize]
+    reference = None if masses.reference is None else _bytes(masses.reference, kind)
+    saved = _Masses(masses.counter, masses.window_size, _bytes(masses.latest, kind), reference)
     return _Online(online.layout.baseline.hash, adwins, saved)
 
 
@@ -197,8 +201,9 @@ def _restored(saved: _Online, model: ModelKey, watch: Watch) -> Online:
 
 def _masses(saved: _Masses, fresh: Masses) -> Masses:
     shape = fresh.latest.shape
-    latest = _array(saved.latest, "<i2", shape)
-    reference = None if saved.reference is None else _array(saved.reference, "<i2", shape)
+    kind = MASSES.get(len(saved.latest) // fresh.latest.size, "<i2")
+    latest = _array(saved.latest, kind, shape)
+    reference = None if saved.reference is None else _array(saved.reference, kind, shape)
     if saved.window_size != fresh.window_size:
         raise DamagedState(f"half-space trees: window of {saved.window_size}, the baseline's is {fresh.window_size}")
     return Masses.restored(reference, latest, saved.counter, saved.window_size)
