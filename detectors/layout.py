@@ -9,6 +9,7 @@ Numeric signals come first, in the baseline's order, then categorical ones.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,6 +51,19 @@ class Segments:
     start: F64
     score: F64
     slope: F64
+
+
+ADWINS = ("adwin", "adwin_scale")
+"""Detectors of change: of level and of spread."""
+
+
+class AdwinOf(NamedTuple):
+    """What one ADWIN watches, at which significance; the row of its stream among those of all detectors and signals."""
+
+    detector: str
+    signal: str
+    delta: float
+    row: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,17 @@ class Layout:
         if found is None:
             found = self._rules[key] = self.plan.rule(detector, self.baseline.model, signal)
         return found
+
+    @cached_property
+    def adwins(self) -> tuple[AdwinOf, ...]:
+        """The ADWINs that the plan has on: those of level before those of spread, signals in the order of their cells."""
+        watched = [(name, signal) for name in ADWINS for signal in self.numeric]
+        rules = [self.rule(*each) for each in watched]
+        return tuple(
+            AdwinOf(name, signal, rule.threshold, row)
+            for row, ((name, signal), rule) in enumerate(zip(watched, rules, strict=True))
+            if rule.enabled and rule.threshold
+        )
 
     @cached_property
     def plan_hash(self) -> str:

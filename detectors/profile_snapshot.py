@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from driftline.detectors.adwin import Adwin
+from driftline.detectors import adwin
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.errors import DamagedState, OperatorError
 from driftline.detectors.halfspace import Masses
@@ -153,11 +153,10 @@ def _window(start_ms: int, window: OpenWindow) -> _Window:
 
 
 def _online(online: Online) -> _Online:
-    adwins = [
-        (detector, signal, adwin.delta, adwin.dump())
-        for detector, watched in sorted(online.adwins.items())
-        for signal, adwin in sorted(watched.items())
-    ]
+    adwins = sorted(
+        (of.detector, of.signal, of.delta, adwin.dump(window, of.delta))
+        for of, window in zip(online.layout.adwins, online.windows, strict=True)
+    )
     masses = online.masses
     if masses is None:
         return _Online(online.layout.baseline.hash, adwins, None)
@@ -190,10 +189,11 @@ def _restored(saved: _Online, model: ModelKey, watch: Watch) -> Online:
     """Detectors as they were, for those that the plan still has on with the same threshold; others start fresh."""
     layout = _layout(model, saved.baseline, watch)
     online = Online.fresh(layout)
+    places = {(of.detector, of.signal, of.delta): place for place, of in enumerate(layout.adwins)}
     for detector, signal, delta, raw in saved.adwins:
-        fresh = online.adwins.get(detector, {}).get(signal)
-        if fresh is not None and fresh.delta == delta:
-            online.adwins[detector][signal] = Adwin.load(raw, delta)
+        place = places.get((detector, signal, delta))
+        if place is not None:
+            online.windows[place] = adwin.load(raw, delta)
     if saved.masses is not None and online.masses is not None:
         online.masses = _masses(saved.masses, online.masses)
     return online

@@ -15,8 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from driftline.detectors import profile_snapshot, profiling, snapshot, verdict_snapshot
-from driftline.detectors.adwin import Adwin
+from driftline.detectors import adwin, profile_snapshot, profiling, snapshot, verdict_snapshot
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import DamagedState, OperatorError, UnknownFormat
 from driftline.detectors.plan import Rule
@@ -151,10 +150,9 @@ def test_a_threshold_that_was_changed_starts_its_detector_afresh_and_leaves_the_
     now, before = (found.cells["churn", "1"].online for found in (state, kept))
     assert now
     assert before
-    for detector, watched in now.adwins.items():
-        for signal, adwin in watched.items():
-            was = before.adwins[detector][signal]
-            assert adwin.dump() == (Adwin(0.5) if detector == "adwin" else was).dump()
+    for of, window, was in zip(now.layout.adwins, now.windows, before.windows, strict=True):
+        expected = adwin.fresh(0.5) if of.detector == "adwin" else was
+        assert adwin.dump(window, of.delta) == adwin.dump(expected, of.delta)
 
 
 def test_a_cell_whose_baseline_is_gone_is_told() -> None:
