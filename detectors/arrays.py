@@ -3,13 +3,14 @@
 ``Ints`` holds counts that are bounded and of which there are many, in integers as short as they allow.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 I64 = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.integer[Any]]
+Counts = TypeVar("Counts", I64, Ints)
 F64 = npt.NDArray[np.float64]
 
 Mask = npt.NDArray[np.bool_]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from driftline.detectors.arrays import F64, I64, Mask
+from driftline.detectors.arrays import F64, I64, Counts, Mask
 from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.normal_scores import knots
@@ -164,7 +164,7 @@ class Layout:
         """A window that holds nothing: the identity of the merge, which is addition."""
         return np.zeros(self.size, np.int64)
 
-    def cells(self, vector: I64, signal: str) -> I64:
+    def cells(self, vector: Counts, signal: str) -> Counts:
         """The cells of one signal: bins, missing, nonfinite; or levels, unseen, missing."""
         return vector[self._slices[signal]]
 
@@ -173,7 +173,7 @@ class Layout:
         ends = self.starts.tolist()
         return {name: slice(*ends[place : place + 2]) for place, name in enumerate(self.signals)}
 
-    def violations(self, vector: I64) -> I64:
+    def violations(self, vector: Counts) -> Counts:
         """Counts of violations, a view of shape (constraints, signals)."""
         return vector[self.starts[-1] :].reshape(len(CONSTRAINTS), len(self.signals))
 

@@ -11,7 +11,7 @@ from driftline.detectors import adwin
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.errors import DamagedState, OperatorError
 from driftline.detectors.halfspace import Masses
-from driftline.detectors.layout import Layout
+from driftline.detectors.layout import LATE, Layout, N
 from driftline.detectors.online import Online
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.profiling import PartitionState
@@ -180,9 +180,10 @@ def _cell(raw: bytes, partition: int, key: bytes, watch: Watch) -> tuple[Cell, _
 def _open_window(saved: _Window, model: ModelKey, watch: Watch) -> OpenWindow:
     layout = _layout(model, saved.baseline, watch)
     vector = _array(saved.vector, "<i8", (layout.size,))
-    if (vector < 0).any() or saved.start_ms % watch.plan.window_ms:
-        raise DamagedState(f"{model}: negative counts, or a window that starts at {saved.start_ms} ms")
-    return OpenWindow(layout, vector, saved.events, saved.changes)
+    highest = max(vector[N], vector[LATE])
+    if (vector < 0).any() or (vector > highest).any() or saved.start_ms % watch.plan.window_ms:
+        raise DamagedState(f"{model}: counts of no records, or a window that starts at {saved.start_ms} ms")
+    return OpenWindow(layout, vector.astype(np.min_scalar_type(highest)), saved.events, saved.changes)
 
 
 def _restored(saved: _Online, model: ModelKey, watch: Watch) -> Online:
