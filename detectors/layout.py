@@ -58,7 +58,7 @@ ADWINS = ("adwin", "adwin_scale")
 
 
 class AdwinOf(NamedTuple):
-    """What one ADWIN watches, at which significance; the row of its stream among those of all detectors and signals."""
+    """What one ADWIN watches, at which significance; the signal's row among the numeric ones."""
 
     detector: str
     signal: str
@@ -120,12 +120,11 @@ class Layout:
     @cached_property
     def adwins(self) -> tuple[AdwinOf, ...]:
         """The ADWINs that the plan has on: those of level before those of spread, signals in the order of their cells."""
-        watched = [(name, signal) for name in ADWINS for signal in self.numeric]
-        rules = [self.rule(*each) for each in watched]
         return tuple(
             AdwinOf(name, signal, rule.threshold, row)
-            for row, ((name, signal), rule) in enumerate(zip(watched, rules, strict=True))
-            if rule.enabled and rule.threshold
+            for name in ADWINS
+            for row, signal in enumerate(self.numeric)
+            if (rule := self.rule(name, signal)).enabled and rule.threshold
         )
 
     @cached_property

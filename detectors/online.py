@@ -10,7 +10,7 @@ from driftline.detectors.adwin import Window, feed_all, fresh
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.columns import Columns
 from driftline.detectors.halfspace import Masses, score_and_learn
-from driftline.detectors.layout import ADWINS, Layout
+from driftline.detectors.layout import Layout
 from driftline.detectors.outliers import leaf_numbers
 
 SCALE_CAP = 9.0
@@ -53,13 +53,17 @@ class Online:
 
     def feed(self, seen: Columns) -> list[Change]:
         """Feed normal scores in log order; the changes come in log order too, then by detector and signal."""
-        adwins = self.layout.adwins
-        streams = np.concatenate([STREAMS[name](seen.scores, seen.finite) for name in ADWINS])
-        if len(adwins) < len(streams):
-            streams = streams[[each.row for each in adwins]]
         changes: list[Change] = []
-        for adwin, found in zip(adwins, feed_all(self.windows, [each.delta for each in adwins], streams), strict=True):
-            changes += [Change(each.row, adwin.signal, adwin.detector, each.before, each.after) for each in found]
+        start = 0
+        for name, stream in STREAMS.items():
+            own, rows = [each for each in self.layout.adwins if each.detector == name], stream(seen.scores, seen.finite)
+            if len(own) < len(rows):
+                rows = rows[[each.row for each in own]]
+            here = slice(start, start + len(own))
+            windows = self.windows[here]
+            for adwin, found in zip(own, feed_all(windows, [each.delta for each in own], rows), strict=True):
+                changes += [Change(each.row, adwin.signal, name, each.before, each.after) for each in found]
+            self.windows[here], start = windows, here.stop
         return sorted(changes, key=lambda change: change.row)  # however the log was cut into batches
 
 
