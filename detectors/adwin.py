@@ -12,7 +12,7 @@ import math
 import operator
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from river._river_rust.drift import AdaptiveWindowing  # river.drift would load 1000 modules for the same object
@@ -20,8 +20,8 @@ from river._river_rust.drift import AdaptiveWindowing  # river.drift would load 
 from driftline.detectors.arrays import F64
 from driftline.detectors.errors import DamagedState
 
-DELTA = 2e-4
-"""Share of checks that may cry wolf, as ADWIN bounds it."""
+Window: TypeAlias = Any
+"""River's object."""
 LARGEST = 1e100
 """Largest magnitude: squares of larger values overflow, and an infinite variance blinds ADWIN for ever."""
 
@@ -57,105 +57,98 @@ class Change(NamedTuple):
     width: int
 
 
-class Adwin:
-    """Adaptive window over one stream; a change empties it, as with ``river.drift.ADWIN``.
+def fresh(delta: float) -> Window:
+    """A window that holds nothing.
 
     Parameters
     ----------
     delta
         Significance of one check, in (0, 1).
+    """
+    return AdaptiveWindowing(delta, _CLOCK, _MAX_BUCKETS, _MIN_WINDOW, _GRACE)
+
+
+def feed_all(windows: list[Window], deltas: Sequence[float], streams: F64) -> list[list[Change]]:
+    """Feed k windows a stream each; a change empties its window, as with ``river.drift.ADWIN``.
+
+    Windows are river's bare objects in a list: a worker holds dozens for every model, and one of ours around each would
+    cost as much as the counts of an open window.
+
+    Parameters
+    ----------
+    windows
+        k windows; those in which a change was found are replaced.
+    deltas
+        Of each window.
+    streams
+        Shape (k, n), at most 1e100 in magnitude; what is missing is the caller's to replace.
+
+    Returns
+    -------
+    Per window, changes by ascending row. They don't depend on how the stream was cut into columns.
+
+    Raises
+    ------
+    ValueError
+        When a value is not finite or too large; then nothing was fed. One NaN would blind ADWIN for ever.
 
     Examples
     --------
     64 zeros, then ones. ADWIN looks at every 32nd value; at row 95 it drops zeros, oldest first, until no cut of what
     is left is significant: 24 of them stay beside the 32 ones.
 
-    >>> Adwin(0.002).feed(np.repeat([0.0, 1.0], [64, 32]))
-    [Change(row=95, before=0.0, after=0.571, width=56)]
-    """
-
-    __slots__ = ("_window", "delta")
-
-    def __init__(self, delta: float = DELTA) -> None:
-        self.delta = delta
-        self._window = _fresh(delta)
-
-    def feed(self, values: F64) -> list[Change]:
-        """Feed a column.
-
-        Parameters
-        ----------
-        values
-            Shape (n,), at most 1e100 in magnitude; what is missing is the caller's to replace.
-
-        Returns
-        -------
-        Changes by ascending row. They don't depend on how the stream was cut into columns.
-
-        Raises
-        ------
-        ValueError
-            When a value is not finite or too large; then nothing was fed. One NaN would blind ADWIN for ever.
-        """
-        (changes,) = feed_all([self], values[None])
-        return changes
-
-    def _feed(self, values: list[float]) -> list[Change]:
-        """Feed values that :func:`feed_all` has checked."""
-        changes: list[Change] = []
-        window, remaining = self._window, iter(values)
-        start, width, total = 0, window.get_width(), window.get_total()
-        while any(map(window.update, remaining)):  # a loop in C that ends behind the value that said True
-            stop = len(values) - operator.length_hint(remaining)
-            # Added up one by one, as river does: a pairwise sum would depend on how the stream was cut into columns.
-            total = np.cumsum([total, *values[start:stop]])[-1]
-            changes.append(_change(window, stop - 1, width + stop - start, total))
-            self._window = window = _fresh(self.delta)
-            start, width, total = stop, 0.0, 0.0
-        return changes
-
-    def dump(self) -> bytes:
-        """State as little-endian data, 33 bytes for an empty window, about 600 for 1000 values."""
-        raw = self._window.__getstate__()
-        *_, n_levels = head = _RIVER_HEAD.unpack_from(raw)
-        levels = np.frombuffer(raw, _RIVER_ROW, n_levels, _RIVER_HEAD.size)
-        used = np.arange(_MAX_BUCKETS + 1) < levels["used"][:, None]
-        totals, variances = levels["totals"][used], levels["variances"][1:][used[1:]]
-        total, variance, width = head[5:8]
-        return _OWN.pack(_FORMAT, self.delta, int(width), total, variance) + totals.tobytes() + variances.tobytes()
-
-    @classmethod
-    def load(cls, dumped: bytes, delta: float = DELTA) -> "Adwin":
-        """Go on from :meth:`dump`, bit for bit.
-
-        Raises
-        ------
-        DamagedState
-            When no stream leads to these bytes at this delta.
-        """
-        adwin = cls(delta)
-        _restore(adwin._window, _river_state(dumped, delta))
-        return adwin
-
-
-def feed_all(adwins: Sequence[Adwin], streams: F64) -> list[list[Change]]:
-    """Feed k windows a row each of values of shape (k, n); the changes of each, as of :meth:`Adwin.feed`.
-
-    Raises
-    ------
-    ValueError
-        When a value is not finite or too large; then nothing was fed.
+    >>> feed_all([fresh(0.002)], [0.002], np.repeat([[0.0, 1.0]], [64, 32], axis=1))
+    [[Change(row=95, before=0.0, after=0.571, width=56)]]
     """
     if not (np.abs(streams) <= LARGEST).all():
         raise ValueError("ADWIN is fed finite values of at most 1e100 in magnitude only; mask others before")
-    return [adwin._feed(values) for adwin, values in zip(adwins, streams.tolist(), strict=True)]  # noqa: SLF001
+    found = []
+    for place, (delta, values) in enumerate(zip(deltas, streams.tolist(), strict=True)):
+        changes, windows[place] = _feed(windows[place], delta, values)
+        found.append(changes)
+    return found
 
 
-def _fresh(delta: float) -> Any:
-    return AdaptiveWindowing(delta, _CLOCK, _MAX_BUCKETS, _MIN_WINDOW, _GRACE)
+def _feed(window: Window, delta: float, values: list[float]) -> tuple[list[Change], Window]:
+    """Feed values that :func:`feed_all` has checked; the window to go on with is a fresh one after a change."""
+    changes: list[Change] = []
+    remaining = iter(values)
+    start, width, total = 0, window.get_width(), window.get_total()
+    while any(map(window.update, remaining)):  # a loop in C that ends behind the value that said True
+        stop = len(values) - operator.length_hint(remaining)
+        # Added up one by one, as river does: a pairwise sum would depend on how the stream was cut into columns.
+        total = np.cumsum([total, *values[start:stop]])[-1]
+        changes.append(_change(window, stop - 1, width + stop - start, total))
+        window = fresh(delta)
+        start, width, total = stop, 0.0, 0.0
+    return changes, window
 
 
-def _change(window: Any, row: int, width: float, total: float) -> Change:
+def dump(window: Window, delta: float) -> bytes:
+    """State as little-endian data, 33 bytes for an empty window, about 600 for 1000 values."""
+    raw = window.__getstate__()
+    *_, n_levels = head = _RIVER_HEAD.unpack_from(raw)
+    levels = np.frombuffer(raw, _RIVER_ROW, n_levels, _RIVER_HEAD.size)
+    used = np.arange(_MAX_BUCKETS + 1) < levels["used"][:, None]
+    totals, variances = levels["totals"][used], levels["variances"][1:][used[1:]]
+    total, variance, width = head[5:8]
+    return _OWN.pack(_FORMAT, delta, int(width), total, variance) + totals.tobytes() + variances.tobytes()
+
+
+def load(dumped: bytes, delta: float) -> Window:
+    """Go on from :func:`dump`, bit for bit.
+
+    Raises
+    ------
+    DamagedState
+        When no stream leads to these bytes at this delta.
+    """
+    window = fresh(delta)
+    _restore(window, _river_state(dumped, delta))
+    return window
+
+
+def _change(window: Window, row: int, width: float, total: float) -> Change:
     """Tell kept from dropped in a window that has just shrunk, given the width and the total that it had."""
     kept, kept_total = window.get_width(), window.get_total()
     return Change(row, float((total - kept_total) / (width - kept)), kept_total / kept, int(kept))
@@ -221,7 +214,7 @@ def _check_sums(buckets: F64, sizes: list[int], total: float, variance: float) -
         raise DamagedState(f"ADWIN: buckets add up to {math.fsum(buckets[0])}, not to {total}")
 
 
-def _restore(window: Any, raw: bytes) -> None:
+def _restore(window: Window, raw: bytes) -> None:
     """Hand river its bytes and see that it took them for what they are."""
     try:
         window.__setstate__(raw)

@@ -1,14 +1,16 @@
 """Array types of the package: ``I64`` holds counts, which add exactly, and ``F64`` real numbers.
 
-``I32`` and ``I16`` hold counts that are bounded and of which there are many: a worker keeps them per model.
+``Ints`` holds counts that are bounded and of which there are many, in integers as short as they allow.
 """
+
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 I64 = npt.NDArray[np.int64]
-I32 = npt.NDArray[np.int32]
-I16 = npt.NDArray[np.int16]
+Ints = npt.NDArray[np.integer[Any]]
+Counts = TypeVar("Counts", I64, Ints)
 F64 = npt.NDArray[np.float64]
 
 Mask = npt.NDArray[np.bool_]

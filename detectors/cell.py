@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from driftline.detectors.arrays import I64, Mask
+from driftline.detectors.arrays import I64, Ints, Mask
 from driftline.detectors.layout import LATE, OUTLIERS, SCORED, Layout, N
 from driftline.detectors.online import Online
 from driftline.detectors.partials import ChangePoint
@@ -20,7 +20,7 @@ class OpenWindow:
     layout
         Whose bins it counts; fixed at the window's first record.
     vector
-        The layout's flat vector.
+        The layout's flat vector, in unsigned integers as short as the number of records allows.
     events
         Single-record alerts so far, per kind; beyond the plan's number they are only counted.
     changes
@@ -28,21 +28,37 @@ class OpenWindow:
     """
 
     layout: Layout
-    vector: I64
+    vector: Ints
     events: dict[str, int] = field(default_factory=dict)
     changes: list[ChangePoint] = field(default_factory=list)
 
+    @classmethod
+    def empty(cls, layout: Layout) -> "OpenWindow":
+        """A window before its first record."""
+        return cls(layout, np.zeros(layout.size, np.uint8))
+
     def add(self, cells: I64) -> None:
         """Count records, given their cells of shape (signals, n)."""
-        self.vector += np.bincount(cells.ravel(), minlength=self.layout.size)
+        self._make_room(N, cells.shape[1])
+        counts = np.bincount(cells.ravel(), minlength=self.layout.size)
+        np.add(self.vector, counts, out=self.vector, casting="unsafe")
         self.vector[N] += cells.shape[1]
 
+    def _make_room(self, place: int, n: int) -> None:
+        """Widen all counts if one of them might not hold n records more.
+
+        None is above the larger of those of records and of late records: whatever else is counted, a record brings once.
+        """
+        highest = int(self.vector[place]) + n
+        if highest >> 8 * self.vector.itemsize:
+            self.vector = self.vector.astype(np.min_scalar_type(highest))
+
     def add_violations(self, constraints: I64, signals: I64) -> None:
-        """Count broken constraints."""
+        """Count broken constraints of records that were added, each at most once a record and signal."""
         np.add.at(self.layout.violations(self.vector), (constraints, signals), 1)
 
     def add_scored(self, is_outlier: Mask) -> None:
-        """Count records that the half-space trees scored, and the outliers among them."""
+        """Count which of the records that were added the half-space trees scored, and the outliers among them."""
         self.vector[SCORED] += is_outlier.size
         self.vector[OUTLIERS] += np.count_nonzero(is_outlier)
 
@@ -56,6 +72,7 @@ class OpenWindow:
 
     def add_late(self, n: int) -> None:
         """Count records that came too late while this window was the newest."""
+        self._make_room(LATE, n)
         self.vector[LATE] += n
 
 
@@ -85,7 +102,9 @@ class Cell:
 
     def window(self, start_ms: int, layout: Layout) -> OpenWindow:
         """The open window that starts there, made with that layout if there is none yet."""
-        return self.windows.setdefault(start_ms, OpenWindow(layout, layout.zero()))
+        if start_ms not in self.windows:
+            self.windows[start_ms] = OpenWindow.empty(layout)
+        return self.windows[start_ms]
 
     def detectors(self, layout: Layout) -> Online | None:
         """Detectors for records of a layout: fresh ones at the first record of a newer baseline.

@@ -12,10 +12,11 @@ Tan, Ting and Liu (2011), Fast anomaly detection for streaming data, IJCAI, 1511
 import functools
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from driftline.detectors.arrays import F64, I16, I32, I64
+from driftline.detectors.arrays import F64, I64, Ints
 from driftline.detectors.errors import DamagedState
 
 PADDING = 0.15
@@ -161,7 +162,8 @@ def _descend(trees: Trees, rows: F64) -> I64:
 class Masses:
     """How many rows fell into each leaf: all that half-space trees learn. A value; steps return a new one.
 
-    Integers are as short as they can be: with many models, reading the masses from memory is most of the work.
+    Integers are as short as the window allows, one byte for up to 255 rows: with many models, reading the masses from
+    memory is most of the work, and they are most of what a model costs.
 
     Parameters
     ----------
@@ -175,18 +177,18 @@ class Masses:
         Rows after which the latest masses become the reference, at most 32 767.
     """
 
-    reference: I16 | None
-    latest: I16
+    reference: Ints | None
+    latest: Ints
     counter: int
     window_size: int = 250
 
     @classmethod
     def empty(cls, n_trees: int = 25, height: int = 8, window_size: int = 250) -> "Masses":
         """Masses before the first row."""
-        return cls(None, np.zeros((n_trees, 2**height), np.int16), 0, window_size)
+        return cls(None, np.zeros((n_trees, 2**height), _mass_type(window_size)), 0, window_size)
 
     @classmethod
-    def restored(cls, reference: I16 | None, latest: I16, counter: int, window_size: int = 250) -> "Masses":
+    def restored(cls, reference: Ints | None, latest: Ints, counter: int, window_size: int = 250) -> "Masses":
         """Masses out of a snapshot: every tree must have seen each row of its window once, else DamagedState."""
         if reference is not None and reference.shape != latest.shape:
             raise DamagedState(f"half-space trees: masses of shapes {reference.shape} and {latest.shape}")
@@ -195,29 +197,43 @@ class Masses:
         for counts, n in ((latest, counter), (reference, window_size)):
             if counts is not None and ((counts < 0).any() or (counts.sum(axis=1) != n).any()):
                 raise DamagedState(f"half-space trees: leaf masses don't add up to {n} rows in every tree")
-        return cls(reference, latest, counter, window_size)
+        kind = _mass_type(window_size)
+        return cls(None if reference is None else reference.astype(kind), latest.astype(kind), counter, window_size)
 
     @functools.cached_property
-    def path_scores(self) -> I32:
-        """What a row gets from each leaf that it falls into, shape (n_trees, 2**height); never stored."""
+    def path_scores(self) -> Ints:
+        """What a row gets from each leaf that it falls into, shape (n_trees, 2**height); never stored.
+
+        Without the root's, which is the same for all, and halved, for the rest is even: that fits into 16 bits.
+        """
         if self.reference is None:
-            return np.full(self.latest.shape, self.window_size * (2 * self.latest.shape[1] - 1), np.int32)
+            highest = self.window_size * (self.latest.shape[1] - 1)  # all of a window's rows in each node of a path
+            return np.full(self.latest.shape, highest, _path_type(highest))
         return _path_scores(self.reference, self.window_size)
 
 
-def _path_scores(masses: I16 | I64, window_size: int) -> I32:
-    """Sum of mass times 2**depth from the root to each leaf or, before it, to the first sparse node.
+def _mass_type(window_size: int) -> type[np.integer[Any]]:
+    return np.uint8 if window_size <= np.iinfo(np.uint8).max else np.int16
+
+
+def _path_type(highest: int) -> type[np.integer[Any]]:
+    return np.uint16 if highest <= np.iinfo(np.uint16).max else np.int32
+
+
+def _path_scores(masses: Ints, window_size: int) -> Ints:
+    """Sum of mass times 2**(depth - 1) from the root's child to each leaf or, before it, to the first sparse node.
 
     ``masses`` are leaf masses, shape (..., 2**height).
     """
-    height = masses.shape[-1].bit_length() - 1
-    levels = [masses.ravel().astype(np.int32)]
-    for _ in range(height):
+    n_leaves = masses.shape[-1]
+    kind = _path_type(window_size * (n_leaves - 1))
+    levels: list[Ints] = [masses.ravel().astype(kind)]
+    for _ in range(n_leaves.bit_length() - 1):
         levels.append(levels[-1][0::2] + levels[-1][1::2])
-    path = levels.pop()
-    mass = path
-    for depth in range(1, height + 1):
-        weight = (mass >= SPARSE_SHARE * window_size) * np.int32(1 << depth)
+    mass = levels.pop()
+    path = np.zeros_like(mass)
+    for depth in range(len(levels)):
+        weight = (mass >= SPARSE_SHARE * window_size) * kind(1 << depth)
         mass = levels.pop()
         longer = np.empty_like(mass)
         for side in (0, 1):
@@ -274,10 +290,11 @@ def _step(masses: Masses, found: I64) -> tuple[F64, Masses]:
     if n_closed:
         paths = np.concatenate([paths, _path_scores(counts[:-1], masses.window_size)])
     n_trees, n_leaves = masses.latest.shape
-    highest = n_trees * masses.window_size * (2 * n_leaves - 1)
-    scores = 1 - paths.ravel().take(place, mode="clip").sum(axis=0, dtype=np.int32) / highest
+    roots, kind = n_trees * masses.window_size, masses.latest.dtype
+    below = paths.ravel().take(place, mode="clip").sum(axis=0, dtype=np.int32)
+    scores = 1 - (roots + 2 * below) / (roots * (2 * n_leaves - 1))
     # Copies, so that a state doesn't keep the other windows' planes alive.
-    reference = counts[-2].astype(np.int16) if n_closed else masses.reference
-    after = Masses(reference, counts[-1].astype(np.int16), counter, masses.window_size)
+    reference = counts[-2].astype(kind) if n_closed else masses.reference
+    after = Masses(reference, counts[-1].astype(kind), counter, masses.window_size)
     vars(after)["path_scores"] = paths[-1].copy() if n_closed else masses.path_scores  # else worked out once more
     return scores, after

@@ -9,10 +9,11 @@ Numeric signals come first, in the baseline's order, then categorical ones.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from driftline.detectors.arrays import F64, I64, Mask
+from driftline.detectors.arrays import F64, I64, Counts, Mask
 from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.normal_scores import knots
@@ -50,6 +51,19 @@ class Segments:
     start: F64
     score: F64
     slope: F64
+
+
+ADWINS = ("adwin", "adwin_scale")
+"""Detectors of change: of level and of spread."""
+
+
+class AdwinOf(NamedTuple):
+    """What one ADWIN watches, at which significance; the signal's row among the numeric ones."""
+
+    detector: str
+    signal: str
+    delta: float
+    row: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +118,16 @@ class Layout:
         return found
 
     @cached_property
+    def adwins(self) -> tuple[AdwinOf, ...]:
+        """The ADWINs that the plan has on: those of level before those of spread, signals in the order of their cells."""
+        return tuple(
+            AdwinOf(name, signal, rule.threshold, row)
+            for name in ADWINS
+            for row, signal in enumerate(self.numeric)
+            if (rule := self.rule(name, signal)).enabled and rule.threshold
+        )
+
+    @cached_property
     def plan_hash(self) -> str:
         """Hash of the plan."""
         return self.plan.hash
@@ -139,7 +163,7 @@ class Layout:
         """A window that holds nothing: the identity of the merge, which is addition."""
         return np.zeros(self.size, np.int64)
 
-    def cells(self, vector: I64, signal: str) -> I64:
+    def cells(self, vector: Counts, signal: str) -> Counts:
         """The cells of one signal: bins, missing, nonfinite; or levels, unseen, missing."""
         return vector[self._slices[signal]]
 
@@ -148,7 +172,7 @@ class Layout:
         ends = self.starts.tolist()
         return {name: slice(*ends[place : place + 2]) for place, name in enumerate(self.signals)}
 
-    def violations(self, vector: I64) -> I64:
+    def violations(self, vector: Counts) -> Counts:
         """Counts of violations, a view of shape (constraints, signals)."""
         return vector[self.starts[-1] :].reshape(len(CONSTRAINTS), len(self.signals))
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from driftline.detectors.adwin import Adwin, feed_all
+from driftline.detectors.adwin import Window, feed_all, fresh
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.columns import Columns
 from driftline.detectors.halfspace import Masses, score_and_learn
@@ -35,39 +35,35 @@ class Online:
     ----------
     layout
         Baseline that gives the normal scores and the trees' ranges; another baseline means fresh detectors.
-    adwins
-        Per detector and signal, those that the plan has on, in the layout's order.
+    windows
+        ADWIN windows, in the order of the layout's ``adwins``.
     masses
         Half-space tree masses; None where they are off or no feature is numeric.
     """
 
     layout: Layout
-    adwins: dict[str, dict[str, Adwin]]
+    windows: list[Window]
     masses: Masses | None = None
 
     @classmethod
     def fresh(cls, layout: Layout) -> "Online":
         """Detectors that have seen nothing but the baseline."""
-        adwins = {
-            name: {
-                signal: Adwin(rule.threshold)
-                for signal, rule in ((signal, layout.rule(name, signal)) for signal in layout.numeric)
-                if rule.enabled and rule.threshold
-            }
-            for name in STREAMS
-        }
-        return cls(layout, adwins, layout.masses if layout.rule("half_space_trees").enabled else None)
+        windows = [fresh(each.delta) for each in layout.adwins]
+        return cls(layout, windows, layout.masses if layout.rule("half_space_trees").enabled else None)
 
     def feed(self, seen: Columns) -> list[Change]:
         """Feed normal scores in log order; the changes come in log order too, then by detector and signal."""
         changes: list[Change] = []
-        numeric = self.layout.numeric
+        start = 0
         for name, stream in STREAMS.items():
-            watched, rows = self.adwins[name], stream(seen.scores, seen.finite)
-            if len(watched) < len(numeric):
-                rows = rows[[signal in watched for signal in numeric]]
-            for signal, found in zip(watched, feed_all(list(watched.values()), rows), strict=True):
-                changes += [Change(each.row, signal, name, each.before, each.after) for each in found]
+            own, rows = [each for each in self.layout.adwins if each.detector == name], stream(seen.scores, seen.finite)
+            if len(own) < len(rows):
+                rows = rows[[each.row for each in own]]
+            here = slice(start, start + len(own))
+            windows = self.windows[here]
+            for adwin, found in zip(own, feed_all(windows, [each.delta for each in own], rows), strict=True):
+                changes += [Change(each.row, adwin.signal, name, each.before, each.after) for each in found]
+            self.windows[here], start = windows, here.stop
         return sorted(changes, key=lambda change: change.row)  # however the log was cut into batches
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from driftline.detectors.arrays import F64, I16, I64, Mask
+from driftline.detectors.arrays import F64, I64, Ints, Mask
 from driftline.detectors.baseline import OutlierProfile
 from driftline.detectors.halfspace import Masses, grow, leaves
 
@@ -113,12 +113,12 @@ def leaf_numbers(rows: F64) -> I64:
     return leaves(grow(rows.shape[1], N_TREES, HEIGHT), rows)
 
 
-def packed(leaf_counts: I16) -> str:
+def packed(leaf_counts: Ints) -> str:
     """Leaf masses as text for a profile: int16, zlib, base64. A leaf's mass never exceeds the window of 250."""
     return base64.b64encode(zlib.compress(leaf_counts.astype("<i2").tobytes(), 9)).decode()
 
 
-def unpacked(text: str) -> I16:
+def unpacked(text: str) -> Ints:
     """Leaf masses of shape (trees, leaves) from a profile's text."""
     raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), N_TREES * 2**HEIGHT * 2)
     return np.frombuffer(raw, "<i2").reshape(N_TREES, 2**HEIGHT).astype(np.int16)

@@ -7,17 +7,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from driftline.detectors.adwin import Adwin
+from driftline.detectors import adwin
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.errors import DamagedState, OperatorError
 from driftline.detectors.halfspace import Masses
-from driftline.detectors.layout import Layout
+from driftline.detectors.layout import LATE, Layout, N
 from driftline.detectors.online import Online
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME
+
+MASSES = {1: "|u1", 2: "<i2"}
+"""Types of half-space masses by their bytes; the first format always had two."""
 
 
 class _Window(msgspec.Struct, array_like=True, frozen=True):
@@ -150,16 +153,16 @@ def _window(start_ms: int, window: OpenWindow) -> _Window:
 
 
 def _online(online: Online) -> _Online:
-    adwins = [
-        (detector, signal, adwin.delta, adwin.dump())
-        for detector, watched in sorted(online.adwins.items())
-        for signal, adwin in sorted(watched.items())
-    ]
+    adwins = sorted(
+        (of.detector, of.signal, of.delta, adwin.dump(window, of.delta))
+        for of, window in zip(online.layout.adwins, online.windows, strict=True)
+    )
     masses = online.masses
     if masses is None:
         return _Online(online.layout.baseline.hash, adwins, None)
-    reference = None if masses.reference is None else _bytes(masses.reference, "<i2")
-    saved = _Masses(masses.counter, masses.window_size, _bytes(masses.latest, "<i2"), reference)
+    kind = MASSES[masses.latest.itemsize]
+    reference = None if masses.reference is None else _bytes(masses.reference, kind)
+    saved = _Masses(masses.counter, masses.window_size, _bytes(masses.latest, kind), reference)
     return _Online(online.layout.baseline.hash, adwins, saved)
 
 
@@ -177,19 +180,21 @@ def _cell(raw: bytes, partition: int, key: bytes, watch: Watch) -> tuple[Cell, _
 def _open_window(saved: _Window, model: ModelKey, watch: Watch) -> OpenWindow:
     layout = _layout(model, saved.baseline, watch)
     vector = _array(saved.vector, "<i8", (layout.size,))
-    if (vector < 0).any() or saved.start_ms % watch.plan.window_ms:
-        raise DamagedState(f"{model}: negative counts, or a window that starts at {saved.start_ms} ms")
-    return OpenWindow(layout, vector, saved.events, saved.changes)
+    highest = max(vector[N], vector[LATE])
+    if (vector < 0).any() or (vector > highest).any() or saved.start_ms % watch.plan.window_ms:
+        raise DamagedState(f"{model}: counts of no records, or a window that starts at {saved.start_ms} ms")
+    return OpenWindow(layout, vector.astype(np.min_scalar_type(highest)), saved.events, saved.changes)
 
 
 def _restored(saved: _Online, model: ModelKey, watch: Watch) -> Online:
     """Detectors as they were, for those that the plan still has on with the same threshold; others start fresh."""
     layout = _layout(model, saved.baseline, watch)
     online = Online.fresh(layout)
+    places = {(of.detector, of.signal, of.delta): place for place, of in enumerate(layout.adwins)}
     for detector, signal, delta, raw in saved.adwins:
-        fresh = online.adwins.get(detector, {}).get(signal)
-        if fresh is not None and fresh.delta == delta:
-            online.adwins[detector][signal] = Adwin.load(raw, delta)
+        place = places.get((detector, signal, delta))
+        if place is not None:
+            online.windows[place] = adwin.load(raw, delta)
     if saved.masses is not None and online.masses is not None:
         online.masses = _masses(saved.masses, online.masses)
     return online
@@ -197,8 +202,9 @@ def _restored(saved: _Online, model: ModelKey, watch: Watch) -> Online:
 
 def _masses(saved: _Masses, fresh: Masses) -> Masses:
     shape = fresh.latest.shape
-    latest = _array(saved.latest, "<i2", shape)
-    reference = None if saved.reference is None else _array(saved.reference, "<i2", shape)
+    kind = MASSES.get(len(saved.latest) // fresh.latest.size, "<i2")
+    latest = _array(saved.latest, kind, shape)
+    reference = None if saved.reference is None else _array(saved.reference, kind, shape)
     if saved.window_size != fresh.window_size:
         raise DamagedState(f"half-space trees: window of {saved.window_size}, the baseline's is {fresh.window_size}")
     return Masses.restored(reference, latest, saved.counter, saved.window_size)

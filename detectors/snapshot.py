@@ -22,7 +22,8 @@ import msgspec
 from driftline.detectors.errors import DamagedState, UnknownFormat
 
 T = TypeVar("T")
-MAGIC, FORMAT = b"driftline", 1
+MAGIC, FORMAT = b"driftline", 2
+"""Older formats are read as well. 2: half-space masses of up to 255 rows as bytes; 1 had two bytes for each."""
 OWN = b""
 """Key of the partition's own cell, written last."""
 
@@ -76,14 +77,14 @@ def unseal(raw: bytes) -> Envelope:
     DamagedState
         For bytes that are not one, or whose checksum is wrong.
     UnknownFormat
-        For a sound envelope of another format or another river.
+        For a sound envelope of a newer format or another river.
     """
     magic, form, checksum = _FRAME.unpack_from(raw) if len(raw) >= _FRAME.size else (b"", 0, 0)
     body = memoryview(raw)[_FRAME.size :]
     if magic != MAGIC or checksum != zlib.crc32(body, form):
         raise DamagedState(f"snapshot of {len(raw)} bytes: wrong checksum")
-    if form != FORMAT:
-        raise UnknownFormat(f"snapshot format {form} is not {FORMAT}: use that driftline or a new --app-id")
+    if form > FORMAT:
+        raise UnknownFormat(f"snapshot format {form} is newer than {FORMAT}: use that driftline or a new --app-id")
     envelope = decode(body, Envelope)
     if envelope.river != river_version():
         raise UnknownFormat(

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any, ClassVar
 
-from aiokafka.consumer import fetcher
+from aiokafka.consumer import consumer, fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
@@ -26,6 +26,9 @@ MAX_FETCH_BYTES = 2**22
 SMALL_RECORD_BYTES = 100
 POLL_BYTES = 4 * 2**20
 """Bytes of one partition after which a poll ends."""
+RESPONSE_BYTES = 2 * POLL_BYTES
+"""Bytes, of all partitions, of one answer of a broker. It is in memory several times over while it is taken apart: with
+aiokafka's own 50 MB, and many partitions to catch up with, that was the most that a worker ever held."""
 ATTEMPTS = 3
 """How often a batch with a wrong checksum is fetched before it is believed that the broker has it so."""
 
@@ -143,6 +146,13 @@ class BoundedPoll(fetcher.FetchResult):  # type: ignore[misc]  # as above
         return Polled(found, range(start, records.next_fetch_offset))
 
 
+class BoundedFetcher(fetcher.Fetcher):  # type: ignore[misc]  # as above
+    """Asks for so much at once; Faust has no setting for it. Partitions are asked for in random order: none starves."""
+
+    def __init__(self, *places: Any, **options: Any) -> None:
+        super().__init__(*places, **options | {"fetch_max_bytes": RESPONSE_BYTES})
+
+
 def _cut(record: ConsumerRecord[Any, Any]) -> ConsumerRecord[Any, Any]:
     """A record that is too large for anything, as what its dead letter needs of it."""
     value = record.value or b""
@@ -165,10 +175,14 @@ def bounded(max_batch_bytes: int, max_record_bytes: int, max_batch_records: int)
         As many records as consumers are told to poll at most.
     """
     bounds = {"largest": max(max_record_bytes, POLL_BYTES), "most": max_batch_records}
-    ours = {"PartitionRecords": ReadableRecords, "FetchResult": type("Poll", (BoundedPoll,), bounds)}
+    poll = type("Poll", (BoundedPoll,), bounds)
     with ExitStack() as stack:
         stack.enter_context(limited(max_batch_bytes))
-        for name, replacement in ours.items():
-            stack.callback(setattr, fetcher, name, getattr(fetcher, name))
-            setattr(fetcher, name, replacement)
+        for module, name, replacement in (
+            (fetcher, "PartitionRecords", ReadableRecords),
+            (fetcher, "FetchResult", poll),
+            (consumer, "Fetcher", BoundedFetcher),
+        ):
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, replacement)
         yield

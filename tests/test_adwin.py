@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from river.drift import ADWIN
 
 from driftline.detectors import adwin as module
-from driftline.detectors.adwin import Adwin, Change
+from driftline.detectors.adwin import Change
 from driftline.detectors.arrays import F64
 from driftline.detectors.errors import DamagedState
+from tests.adwins import Adwin
 
 
 def by_river(values: F64, delta: float) -> list[Change]:
@@ -82,7 +83,7 @@ def test_every_state_that_a_stream_leads_to_can_be_restored(few: list[float], ti
     restored = Adwin.load(adwin.dump(), 2e-4)
 
     assert restored.dump() == adwin.dump()
-    assert restored._window.__getstate__() == adwin._window.__getstate__()
+    assert restored.window.__getstate__() == adwin.window.__getstate__()
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 6, 7, 12, 13, 1000, 65537, 300_000])
@@ -92,7 +93,7 @@ def test_a_restored_window_goes_on_bit_for_bit(n: int) -> None:
     adwin = Adwin(1e-9)
     assert adwin.feed(rng.normal(size=n)) == []
     restored = Adwin.load(adwin.dump(), 1e-9)
-    assert restored._window.__getstate__() == adwin._window.__getstate__()
+    assert restored.window.__getstate__() == adwin.window.__getstate__()
 
     more = np.concatenate([rng.normal(size=500), rng.normal(3, 1, 500)])
     assert restored.feed(more) == adwin.feed(more) != []
@@ -109,7 +110,7 @@ def test_a_window_wider_than_rivers_counters_goes_on() -> None:
     assert totals.sum() == width
 
     assert adwin.feed(np.ones(1000)) == []
-    assert adwin._window.get_width() == adwin._window.get_total() == width + 1000
+    assert adwin.window.get_width() == adwin.window.get_total() == width + 1000
     assert len(adwin.feed(np.full(1000, 50.0))) > 0
 
 
@@ -196,13 +197,13 @@ def test_a_contradiction_is_refused(offset: int, form: str, value: float) -> Non
 
 def test_rivers_panic_on_foreign_bytes_is_a_damaged_state(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DamagedState, match="refuses"):
-        module._restore(Adwin()._window, b"\xff" * 248)
+        module._restore(Adwin().window, b"\xff" * 248)
     assert "panicked" in capfd.readouterr().err  # without the guard it would pass every `except Exception`
 
 
 def test_bytes_that_river_reads_differently_are_a_damaged_state() -> None:
     with pytest.raises(DamagedState, match="differently"):
-        module._restore(Adwin()._window, Adwin()._window.__getstate__() + b"trailing")
+        module._restore(Adwin().window, Adwin().window.__getstate__() + b"trailing")
 
 
 def test_importing_it_does_not_import_all_of_river() -> None:

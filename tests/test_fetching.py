@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.record.memory_records import MemoryRecords
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftline.streams.dead_letters import dead_letter
-from driftline.streams.fetching import POLL_BYTES, bounded
+from driftline.streams.fetching import POLL_BYTES, RESPONSE_BYTES, bounded
 from driftline.streams.wire import Remains
 from tests.hostile import batch, bomb, resealed
 
@@ -194,3 +195,59 @@ def test_a_longer_record_is_whole_where_the_configuration_allows_it() -> None:
     value = bytes(POLL_BYTES + 1)
     with bounded(2**26, 2 * POLL_BYTES, 1):
         assert Partition([batch([value])]).read() == [(0, value)]
+
+
+MEGABYTE = 2**20
+
+
+async def largest_response(bootstrap: str, topic: str) -> tuple[int, int]:
+    """Read a topic of twelve megabytes on four partitions; return the most bytes of one response, and the records."""
+    places = [TopicPartition(topic, partition) for partition in range(4)]
+    reader = AIOKafkaConsumer(bootstrap_servers=bootstrap, max_partition_fetch_bytes=4 * MEGABYTE)
+    await reader.start()
+    try:
+        send, sizes, found = reader._client.send, [0], 0
+
+        async def measured(node: int, request: Any, **options: Any) -> Any:
+            response = await send(node, request, **options)
+            if "Fetch" in type(response).__name__:
+                sizes.append(sum(len(part[-1] or b"") for _, parts in response.topics for part in parts))
+            return response
+
+        reader._client.send = measured
+        reader.assign(places)
+        for place in places:
+            reader.seek(place, 0)
+        while found < 4 * 6:
+            found += sum(map(len, (await reader.getmany(timeout_ms=1000)).values()))
+        return max(sizes), found
+    finally:
+        await reader.stop()
+
+
+async def fill(bootstrap: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, 4, 1)])
+    finally:
+        await admin.close()
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        for partition in range(4):
+            for _ in range(6):
+                await producer.send_and_wait(topic, bytes(MEGABYTE // 2), partition=partition)
+    finally:
+        await producer.stop()
+
+
+def test_no_response_holds_more_than_its_bound_and_everything_is_read(kafka: str) -> None:
+    asyncio.run(fill(kafka, "fetching-bounded"))
+    freely, found = asyncio.run(largest_response(kafka, "fetching-bounded"))
+    assert freely > RESPONSE_BYTES
+    assert found == 24
+    with bounded(2**26, MEGABYTE, 10_000):
+        most, found = asyncio.run(largest_response(kafka, "fetching-bounded"))
+    assert 0 < most <= RESPONSE_BYTES
+    assert found == 24

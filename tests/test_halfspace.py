@@ -143,6 +143,18 @@ def test_an_outlier_scores_higher_than_nearly_all_of_its_neighbours() -> None:
     assert scores[-1] > np.quantile(scores[250:-1], 0.999)
 
 
+@pytest.mark.parametrize(("window_size", "height"), [(255, 8), (256, 8), (257, 8), (258, 8), (30, 2), (3, 16), (1, 16)])
+def test_short_integers_hold_the_most_that_a_window_can_bring(window_size: int, height: int) -> None:
+    """All rows in one leaf, so that every node of their path holds them all: the lowest score there is, 0."""
+    found = np.full((2 * window_size + 1, 2), 2**height - 1)
+    found[:, 1] += 2**height
+    scores, masses = score_and_learn(Masses.empty(2, height, window_size), found)
+
+    assert masses.reference is not None
+    assert masses.reference[:, -1].tolist() == [window_size] * 2
+    assert not scores.any()
+
+
 def damage(kind: str, masses: Masses) -> Masses:
     assert masses.reference is not None
     reference, latest, counter = masses.reference.copy(), masses.latest.copy(), masses.counter
@@ -151,6 +163,7 @@ def damage(kind: str, masses: Masses) -> Masses:
     elif kind == "counter at the window's size":
         counter = masses.window_size
     elif kind == "negative":
+        latest = latest.astype(np.int16)  # as a snapshot of the first format may hold them
         latest[0, :2] += [-100, 100]
     elif kind == "one tree":
         reference[2, 3] += 1

@@ -6,10 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
-from driftline.detectors.adwin import Adwin
 from driftline.detectors.arrays import F64
 from driftline.detectors.fit import numeric_signal
 from driftline.detectors.normal_scores import LEAST_SHARE, TAIL_SHARES, knots
+from tests.adwins import Adwin
 
 HIGHEST = -ndtri(LEAST_SHARE)
 NUMBERS = st.floats(-1e15, 1e15).map(lambda value: round(value, 6))

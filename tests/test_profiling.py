@@ -242,7 +242,8 @@ def test_online_detectors_can_be_switched_off(detector: str, kept: set[str]) -> 
     found = fed(range(50), watching(plan_from({"detectors": {detector: {"enabled": False}}}), plain()))
     online = found.state.cells[KEY].online
     assert online is not None
-    assert {name for name, watched in online.adwins.items() if watched} == kept
+    assert {each.detector for each in online.layout.adwins} == kept
+    assert len(online.windows) == len(online.layout.adwins)
     scored = int(the_window(found).vector[2])
     assert (online.masses is None, scored) == ((True, 0) if detector == "half_space_trees" else (False, 50))
 
@@ -251,9 +252,10 @@ def test_one_signals_detector_can_be_switched_off_alone() -> None:
     plan = plan_from({"models": {"m": {"signals": {"x": {"detectors": {"adwin": {"enabled": False}}}}}}})
     online = fed([0], watching(plan, plain())).state.cells[KEY].online
     assert online is not None
-    assert "x" not in online.adwins["adwin"]
-    assert {"y", "prediction"} <= online.adwins["adwin"].keys()
-    assert "x" in online.adwins["adwin_scale"]
+    assert len(online.windows) == len(online.layout.adwins)
+    watched = {(each.detector, each.signal) for each in online.layout.adwins}
+    assert ("adwin", "x") not in watched
+    assert {("adwin", "y"), ("adwin", "prediction"), ("adwin_scale", "x")} <= watched
 
 
 # What is sent
