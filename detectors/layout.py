@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from driftline.detectors.alike import Alike, grouped
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
 from driftline.detectors.halfspace import Masses
@@ -103,6 +104,18 @@ class Layout:
             found = self._rules[key] = self.plan.rule(detector, self.baseline.model, signal)
         return found
 
+    def watched(self, detector: str) -> dict[str, float | None]:
+        """Signals on which the plan has a detector on, and its threshold there."""
+        found = self._watched.get(detector)
+        if found is None:
+            rules = {name: self.rule(detector, name) for name in self.signals}
+            found = self._watched[detector] = {name: rule.threshold for name, rule in rules.items() if rule.enabled}
+        return found
+
+    @cached_property
+    def _watched(self) -> dict[str, dict[str, float | None]]:
+        return {}
+
     @cached_property
     def plan_hash(self) -> str:
         """Hash of the plan."""
@@ -166,6 +179,12 @@ class Layout:
             assert isinstance(categorical, CategoricalSignal)
             self.cells(vector, name)[:] = [*categorical.counts, categorical.unseen, categorical.missing]
         return vector
+
+    @cached_property
+    def alike(self) -> list[Alike]:
+        """All signals, those together that a verdict measures together."""
+        bins = [self.positions.get(name) for name in self.signals]
+        return grouped(self.signals, self.starts, self.reference, bins)
 
     @cached_property
     def segments(self) -> Segments:
