@@ -1,20 +1,20 @@
 """One window's merged counts against its baseline: what moved, by how much, and whether it can be chance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
 import numpy as np
 
 from driftline.detectors import outliers
-from driftline.detectors.alerts import Window
+from driftline.detectors.alerts import Window, digest
 from driftline.detectors.arrays import I64
-from driftline.detectors.baseline import NumericSignal
 from driftline.detectors.distances import DISTANCES
-from driftline.detectors.layout import CONSTRAINTS, LATE, OUTLIERS, SCORED, Layout, N
-from driftline.detectors.marginal import Marginal, categorical_test, numeric_test
-from driftline.detectors.multiplicity import benjamini_hochberg, bonferroni, sidak
+from driftline.detectors.layout import CONSTRAINTS, LATE, OUTLIERS, SCORED, Layout
+from driftline.detectors.marginal import Marginal
+from driftline.detectors.measuring import Distances, Evidence, Measured, measure
+from driftline.detectors.multiplicity import benjamini_hochberg, bonferroni
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.rates import two_proportion_p_value
 
@@ -122,111 +122,65 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     violations: dict[str, dict[str, int]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All partitions' counts of one window, merged.
-
-    Parameters
-    ----------
-    window
-        Which.
-    vector
-        Sum of the partitions' flat vectors.
-    changes
-        All change points, by partition and offset.
-    """
-
-    window: Window
-    vector: I64
-    changes: Sequence[ChangePoint]
+def judge_windows(evidence: Sequence[Evidence], *, final: bool) -> list[Verdict]:
+    """Compare windows with their baselines; a verdict does not depend on which others it is reached with."""
+    return [_judged(each, found, final=final) for each, found in zip(evidence, measure(evidence), strict=True)]
 
 
-def judge_window(layout: Layout, evidence: Evidence, verdict_id: str, *, final: bool) -> Verdict:
+def _judged(evidence: Evidence, measured: Measured, *, final: bool) -> Verdict:
     """Compare a window with its baseline.
 
     The window drifts if d times the smallest p-value of its d signals is at most the threshold (Bonferroni), if a
     distance exceeds a threshold that the plan gives it, or if its rate of outliers is too high. Which signals moved is
     Benjamini and Hochberg's list, and it is drawn up only then.
     """
-    plan, model, vector = layout.plan, layout.baseline.model, evidence.vector
-    n = int(vector[N])
-    enough = n >= plan.rows_needed(model)
-    tests = {name: _tested(layout, vector, name) for name in layout.signals} if enough else {}
-    moved = _moved(layout, tests)
-    scores = {name: _distances(layout, vector, name) for name in layout.signals} if n else {}
-    for name, each in scores.items():
-        if enough and any(_exceeds(layout, name, distance, value) for distance, value in each.items()):
-            moved.add(name)
-    rate = _outlier_rate(layout, vector) if enough else _counted(layout, vector)
-    drift = bool(moved or rate.drift) if enough else None
+    layout, vector, window = evidence.layout, evidence.vector, evidence.window
+    baseline = layout.baseline
+    moved = _moved(layout, measured.tests)
+    if evidence.is_enough:
+        moved |= _far(layout, measured.scores)
+    rate = _outlier_rate(layout, vector) if evidence.is_enough else _counted(layout, vector)
+    drift = bool(moved or rate.drift) if evidence.is_enough else None
     return Verdict(
-        id=verdict_id,
-        model=model,
-        version=layout.baseline.version,
-        window=evidence.window,
-        n=n,
+        id=digest(baseline.model, baseline.version, window.start_ms, baseline.hash, layout.plan_hash),
+        model=baseline.model,
+        version=baseline.version,
+        window=window,
+        n=evidence.n,
         late=int(vector[LATE]),
         final=final,
-        baseline=layout.baseline.hash,
+        baseline=baseline.hash,
         plan=layout.plan_hash,
         status="insufficient" if drift is None else "drift" if drift else "stable",
         drift=drift,
-        signals={
-            name: _signal_verdict(layout, vector, name, tests.get(name), scores.get(name, {}), moved)
-            for name in layout.signals
-        },
+        signals=_signals(layout, vector, measured, moved),
         change_points=list(evidence.changes),
         outliers=rate,
         violations=_violations(layout, vector),
     )
 
 
-def _tested(layout: Layout, vector: I64, name: str) -> Marginal | None:
-    """The marginal test of one signal; None where the plan has it off."""
-    if not layout.rule("marginal", name).enabled:
-        return None
-    test = numeric_test if isinstance(layout.baseline.signals[name], NumericSignal) else categorical_test
-    found = test(layout.cells(layout.reference, name), layout.cells(vector, name))
-    kept = {
-        part: p_value
-        for part, p_value in found.tests.items()
-        if part not in ("missing", "unseen") or layout.rule(part, name).enabled
-    }
-    return found if len(kept) == len(found.tests) else Marginal(sidak(min(kept.values()), len(kept)), kept)
-
-
-def _moved(layout: Layout, tests: Mapping[str, Marginal | None]) -> set[str]:
+def _moved(layout: Layout, tests: Mapping[str, Marginal]) -> set[str]:
     """Signals that moved: none unless the window alarms by Bonferroni, then Benjamini and Hochberg's list."""
-    judged = {name: test.p_value for name, test in tests.items() if test is not None}
-    if not judged:
+    if not tests:
         return set()
-    p_values = np.array(list(judged.values()))
-    alphas = np.array([layout.rule("marginal", name).threshold or 0.0 for name in judged])
-    alarms = bonferroni(p_values, alphas)
+    p_values = np.array([test.p_value for test in tests.values()])
+    thresholds = layout.watched("marginal")
+    alarms = bonferroni(p_values, np.array([thresholds[name] or 0.0 for name in tests]))
     if not alarms.any():
         return set()
     listed = benjamini_hochberg(p_values, layout.plan.list_false_discovery) | alarms
-    return {name for name, is_listed in zip(judged, listed, strict=True) if is_listed}
+    return {name for name, is_listed in zip(tests, listed, strict=True) if is_listed}
 
 
-def _distances(layout: Layout, vector: I64, name: str) -> dict[str, float | None]:
-    """Distances of one signal: ordered ones over bins of finite values, the others over all cells."""
-    reference, current = layout.cells(layout.reference, name), layout.cells(vector, name)
-    positions = layout.positions.get(name)
-    found: dict[str, float | None] = {}
-    for distance, (function, ordered) in DISTANCES.items():
-        if not layout.rule(distance, name).enabled:
-            continue
-        if not ordered:
-            found[distance] = function(reference, current, np.zeros(reference.size))
-        else:
-            found[distance] = None if positions is None else function(reference[:-2], current[:-2], positions)
-    return found
-
-
-def _exceeds(layout: Layout, name: str, distance: str, value: float | None) -> bool:
-    threshold = layout.rule(distance, name).threshold
-    return threshold is not None and value is not None and value > threshold
+def _far(layout: Layout, scores: Mapping[str, Distances]) -> set[str]:
+    """Signals of which a distance exceeds a threshold that the plan gives it."""
+    return {
+        name
+        for distance in DISTANCES
+        for name, threshold in layout.watched(distance).items()
+        if threshold is not None and (value := scores.get(name, {}).get(distance)) is not None and value > threshold
+    }
 
 
 def _counted(layout: Layout, vector: I64) -> OutlierVerdict:
@@ -247,27 +201,28 @@ def _outlier_rate(layout: Layout, vector: I64) -> OutlierVerdict:
     return msgspec.structs.replace(counted, p_value=p_value, drift=p_value <= threshold)
 
 
-def _signal_verdict(
-    layout: Layout,
-    vector: I64,
-    name: str,
-    test: Marginal | None,
-    scores: dict[str, float | None],
-    moved: set[str],
-) -> SignalVerdict:
-    cells = layout.cells(vector, name).tolist()
-    is_numeric = isinstance(layout.baseline.signals[name], NumericSignal)
-    missing, other = (cells[-2], cells[-1]) if is_numeric else (cells[-1], cells[-2])
-    return SignalVerdict(
-        counts=cells[:-2],
-        missing=missing,
-        nonfinite=other if is_numeric else 0,
-        unseen=0 if is_numeric else other,
-        p_value=None if test is None else test.p_value,
-        cause="" if test is None else _cause(test),
-        drift=None if test is None and name not in moved else name in moved,
-        scores={key: None if value is None else round(value, 6) for key, value in scores.items()},
-    )
+def _signals(layout: Layout, vector: I64, measured: Measured, moved: set[str]) -> dict[str, SignalVerdict]:
+    counts, starts = vector.tolist(), layout.starts.tolist()
+    found = {}
+    for name, (start, stop) in zip(layout.signals, pairwise(starts), strict=True):
+        *cells, missing, other = counts[start:stop]
+        is_numeric = name in layout.positions
+        test = measured.tests.get(name)
+        found[name] = SignalVerdict(
+            counts=cells,
+            missing=missing if is_numeric else other,
+            nonfinite=other if is_numeric else 0,
+            unseen=0 if is_numeric else missing,
+            p_value=None if test is None else test.p_value,
+            cause="" if test is None else _cause(test),
+            drift=None if test is None and name not in moved else name in moved,
+            scores=_rounded(measured.scores.get(name, {})),
+        )
+    return found
+
+
+def _rounded(scores: Distances) -> Distances:
+    return {distance: None if value is None else round(value, 6) for distance, value in scores.items()}
 
 
 def _cause(test: Marginal) -> str:
@@ -282,8 +237,7 @@ def _cause(test: Marginal) -> str:
 
 def _violations(layout: Layout, vector: I64) -> dict[str, dict[str, int]]:
     table = layout.violations(vector)
-    return {
-        name: {CONSTRAINTS[row]: int(table[row, place]) for row in table[:, place].nonzero()[0].tolist()}
-        for place, name in enumerate(layout.signals)
-        if table[:, place].any()
-    }
+    found: dict[str, dict[str, int]] = {}
+    for place, row in zip(*table.T.nonzero(), strict=True):
+        found.setdefault(layout.signals[place], {})[CONSTRAINTS[row]] = int(table[row, place])
+    return found

@@ -13,44 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from driftline.detectors.alike import Alike, grouped
 from driftline.detectors.arrays import F64, I64, Counts, Mask
 from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
 from driftline.detectors.halfspace import Masses
-from driftline.detectors.normal_scores import knots
 from driftline.detectors.outliers import Ranks, Scale, unpacked
 from driftline.detectors.plan import Plan, Rule
+from driftline.detectors.segments import Segments
 
 TOTALS = ("n", "late", "scored", "outliers")
 N, LATE, SCORED, OUTLIERS = range(len(TOTALS))
-TINY = 1e-250
-"""Widths below it have no usable reciprocal."""
-
 CONSTRAINTS = ("type", "null", "range", "category", "finite")
 """Per-record constraints, in the order of their counts."""
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Piecewise-linear tables by which one search per value gives both its bin and its normal score.
-
-    Parameters
-    ----------
-    cuts
-        Per numeric signal, ascending knots of the normal scores, bin edges among them; k cuts make k + 1 segments.
-    first
-        Place of each signal's first segment among the segments of all, shape (signals, 1).
-    cell
-        Index of the flat vector's cell for each segment, shape (segments of all signals,).
-    start, score, slope
-        A value x in a segment has the score ``score + slope * (x - start)``; same shape.
-    """
-
-    cuts: list[F64]
-    first: I64
-    cell: I64
-    start: F64
-    score: F64
-    slope: F64
 
 
 ADWINS = ("adwin", "adwin_scale")
@@ -116,6 +90,18 @@ class Layout:
         if found is None:
             found = self._rules[key] = self.plan.rule(detector, self.baseline.model, signal)
         return found
+
+    def watched(self, detector: str) -> dict[str, float | None]:
+        """Signals on which the plan has a detector on, and its threshold there."""
+        found = self._watched.get(detector)
+        if found is None:
+            rules = {name: self.rule(detector, name) for name in self.signals}
+            found = self._watched[detector] = {name: rule.threshold for name, rule in rules.items() if rule.enabled}
+        return found
+
+    @cached_property
+    def _watched(self) -> dict[str, dict[str, float | None]]:
+        return {}
 
     @cached_property
     def adwins(self) -> tuple[AdwinOf, ...]:
@@ -192,28 +178,16 @@ class Layout:
         return vector
 
     @cached_property
+    def alike(self) -> list[Alike]:
+        """All signals, those together that a verdict measures together."""
+        bins = [self.positions.get(name) for name in self.signals]
+        return grouped(self.signals, self.starts, self.reference, bins)
+
+    @cached_property
     def segments(self) -> Segments:
         """Search tables of the numeric signals."""
-        rows = [self._segments_of(name, int(start)) for name, start in zip(self.numeric, self.starts, strict=False)]
-        cuts = [row[0] for row in rows]
-        first = np.cumsum([0, *(each.size + 1 for each in cuts)])[:-1, None]
-        cell, *tables = (np.concatenate([row[place] for row in rows] or [np.zeros(0)]) for place in range(1, 5))
-        return Segments(cuts, first, cell.astype(np.int64), *tables)
-
-    def _segments_of(self, name: str, first_cell: int) -> tuple[F64, I64, F64, F64, F64]:
-        """Cuts, and per segment its cell, start, score at the start and slope."""
-        signal = self.baseline.signals[name]
-        assert isinstance(signal, NumericSignal)
-        edges = np.array(signal.edges, np.float64)
-        cuts, at_cuts = knots(edges, np.array(signal.counts), np.array(signal.tails))
-        start = np.concatenate([cuts[:1], cuts])
-        score = np.concatenate([at_cuts[:1], at_cuts])
-        widths = np.diff(cuts)
-        # Cuts a few units of rounding apart stand beside a constant; there is nothing to interpolate between them.
-        steps = np.divide(np.diff(at_cuts), widths, out=np.zeros_like(widths), where=widths > TINY)
-        slope = np.concatenate([[0.0], steps, [0.0]])
-        cells = first_cell + np.concatenate([[0], edges.searchsorted(cuts, side="right")])
-        return cuts, cells, start, score, slope
+        signals = self.baseline.signals.values()
+        return Segments.of([each for each in signals if isinstance(each, NumericSignal)], self.starts)
 
     @cached_property
     def positions(self) -> dict[str, F64]:

@@ -7,18 +7,17 @@ exception is what makes a level "unseen": it is the baseline that lacks it, and 
 for that.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from scipy.special import chdtrc, ndtri
+from scipy.special import ndtri
 
-from driftline.detectors.arrays import F64, I64, total
+from driftline.detectors.arrays import I64
+from driftline.detectors.contingency import Tables, chi_square, of_rest, of_score, orthonormal, pooled, upper_tails
 from driftline.detectors.multiplicity import sidak
 from driftline.detectors.rates import two_proportion_p_value, two_sided_p_value
 
-SMALLEST_EXPECTED_COUNT = 5
-"""Cells are pooled until the smaller sample expects this many records in each."""
 _SELDOM_UNSEEN = 1e-3  # chance of a level to be absent from the baseline that is too small to matter
 
 
@@ -36,8 +35,8 @@ class Marginal:
     """
 
 
-def numeric_test(reference: I64, current: I64) -> Marginal:
-    r"""Test a numeric signal: location, scale and shape over ordered bins, share of missing and of non-finite values.
+def numeric_tests(reference: I64, current: I64) -> list[Marginal]:
+    r"""Test numeric signals: location, scale and shape over ordered bins, share of missing and of non-finite values.
 
     The statistic X2 of :func:`~driftline.detectors.distances.chi_square` over adjacent bins, pooled, is split into
     orthogonal parts. With shares pi_b of both samples together, normal scores a_b = Phi^-1(mid-rank of bin b), and
@@ -52,31 +51,31 @@ def numeric_test(reference: I64, current: I64) -> Marginal:
     Parameters
     ----------
     reference, current
-        Records per cell of baseline and window, shape (k + 3,): k + 1 ordered bins (open tails), then missing, then
-        non-finite.
+        Records per cell of baseline and window, a row for each signal, shape (signals, k + 3): k + 1 ordered bins
+        (open tails), then missing, then non-finite.
+
+    Returns
+    -------
+    One result a row, which depends on that row only.
 
     Examples
     --------
     The same table twice; then every value of the window in the upper half.
 
-    >>> bins = np.array([500, 500, 0, 0])
-    >>> numeric_test(bins, bins).p_value
+    >>> bins = np.array([[500, 500, 0, 0]])
+    >>> numeric_tests(bins, bins)[0].p_value
     1.0
-    >>> numeric_test(bins, np.array([0, 100, 0, 0])).p_value < 1e-20
+    >>> numeric_tests(bins, np.array([[0, 100, 0, 0]]))[0].p_value < 1e-20
     True
     """
-    bins_0, bins = reference[:-2], current[:-2]
-    m, n = total(reference), total(current)
-    tests = _ordered(bins_0, bins)
-    for name, cell in (("missing", -2), ("nonfinite", -1)):
-        k, k0 = int(current[cell]), int(reference[cell])
-        if 0 < k + k0 < n + m:
-            tests[name] = two_sided_p_value(k, n, k0, m)
-    return _combined(tests, ("shape", "location", "scale", "missing", "nonfinite"))
+    tests = _tested(_ordered, reference[:, :-2], current[:, :-2])
+    _add_share(tests, "missing", reference, current, -2)
+    _add_share(tests, "nonfinite", reference, current, -1)
+    return [_combined(each, ("shape", "location", "scale", "missing", "nonfinite")) for each in tests]
 
 
-def categorical_test(reference: I64, current: I64) -> Marginal:
-    """Test a categorical signal: shares of the levels, share of unseen levels and of missing values.
+def categorical_tests(reference: I64, current: I64) -> list[Marginal]:
+    """Test categorical signals: shares of the levels, share of unseen levels and of missing values.
 
     Shape is X2 over the levels, rare ones pooled with one another, with its permutation moments to order 1/n. Unseen
     levels are judged by leaving one out (Good and Turing): a baseline row would have been unseen if no other row
@@ -86,27 +85,24 @@ def categorical_test(reference: I64, current: I64) -> Marginal:
     Parameters
     ----------
     reference, current
-        Records per cell of baseline and window, shape (k + 2,): k levels in any order, then unseen, then missing.
+        Records per cell of baseline and window, a row for each signal, shape (signals, k + 2): k levels in any order,
+        then unseen, then missing.
+
+    Returns
+    -------
+    One result a row, which depends on that row only.
 
     Examples
     --------
     Both of two rows with an unseen level fall into the window's third of the 30 rows: 10 / 30 times 9 / 29.
 
-    >>> categorical_test(np.array([20, 0, 0]), np.array([8, 2, 0])).tests["unseen"]
+    >>> categorical_tests(np.array([[20, 0, 0]]), np.array([[8, 2, 0]]))[0].tests["unseen"]
     0.103448
     """
-    m, n = total(reference), total(current)
-    unseen, missing, missing_0 = int(current[-2]), int(current[-1]), int(reference[-1])
-    tests = _unordered(reference[:-1], current[:-1])
-    singles = int(np.count_nonzero(reference[:-2] == 1)) + int(reference[-2])
-    if unseen + singles > 0 and missing < n and missing_0 < m:
-        # Unseen rows come in bursts: a level with t records in all is unseen by t rows at once.
-        doubles = int(np.count_nonzero(reference[:-2] == 2))
-        dispersion = 1 + 2 * n / (n + m) * doubles / max(singles, 1)
-        tests["unseen"] = two_proportion_p_value(unseen, n - missing, singles, m - missing_0, dispersion)
-    if 0 < missing + missing_0 < n + m:
-        tests["missing"] = two_sided_p_value(missing, n, missing_0, m)
-    return _combined(tests, ("shape", "missing", "unseen"))
+    tests = _tested(_unordered, reference[:, :-1], current[:, :-1])
+    _add_unseen(tests, reference, current)
+    _add_share(tests, "missing", reference, current, -1)
+    return [_combined(each, ("shape", "missing", "unseen")) for each in tests]
 
 
 def minimum_detectable_effect(n: int, m: int, p_value: float = 0.00525 / 20, power: float = 0.8) -> float:
@@ -140,135 +136,81 @@ def _combined(tests: dict[str, float], names: tuple[str, ...]) -> Marginal:
     return Marginal(p_value, {name: tests.get(name, 1.0) for name in names})
 
 
-def _ordered(bins_0: I64, bins: I64) -> dict[str, float]:
-    if not bins_0.any() or not bins.any():
-        return {}
-    table = _pooled(bins_0, bins)
-    if table.shares.size <= 2:
-        return _one_share(bins_0, bins, table)
-    scores = _scores(table.shares)
-    z = scores[1:] @ table.gaps / np.sqrt(table.s)
-    tests = {
-        name: _p_value(float(statistic**2), _of_score(table.shares, score), table)
-        for name, statistic, score in zip(("location", "scale"), z, scores[1:], strict=True)
-    }
-    if table.shares.size > 3:
-        rest = _x2(table) - float(z @ z)
-        tests["shape"] = _p_value(rest, _of_rest(table.shares, scores), table)
+_Found = Iterator[tuple[str, I64, Sequence[float]]]
+"""Name of a test, rows that it was made of, and their p-values."""
+
+
+def _tested(test: Callable[[I64, I64], _Found], counts_0: I64, counts: I64) -> list[dict[str, float]]:
+    """Apply a test to the rows that hold records on both sides; the others are left without."""
+    tests: list[dict[str, float]] = [{} for _ in counts]
+    filled = np.flatnonzero(counts_0.any(axis=1) & counts.any(axis=1))
+    for name, rows, p_values in test(counts_0[filled], counts[filled]):
+        for row, p_value in zip(filled[rows].tolist(), p_values, strict=True):
+            tests[row][name] = p_value
     return tests
 
 
-def _unordered(levels_0: I64, levels: I64) -> dict[str, float]:
+def _add_share(tests: list[dict[str, float]], name: str, reference: I64, current: I64, cell: int) -> None:
+    """Test the share of one cell, unless no record fell into it or every one did."""
+    sides = (current[:, cell], current.sum(axis=1), reference[:, cell], reference.sum(axis=1))
+    for found, k, n, k0, m in zip(tests, *(side.tolist() for side in sides), strict=True):
+        if 0 < k + k0 < n + m:
+            found[name] = two_sided_p_value(k, n, k0, m)
+
+
+def _add_unseen(tests: list[dict[str, float]], reference: I64, current: I64) -> None:
+    """Test the share of unseen levels."""
+    for found, (*levels, unseen_0, missing_0), counts in zip(tests, reference.tolist(), current.tolist(), strict=True):
+        singles, (unseen, missing) = levels.count(1) + unseen_0, counts[-2:]
+        m, n = sum(levels) + unseen_0 + missing_0, sum(counts)
+        if unseen + singles > 0 and missing < n and missing_0 < m:
+            # Unseen rows come in bursts: a level with t records in all is unseen by t rows at once.
+            dispersion = 1 + 2 * n / (n + m) * levels.count(2) / max(singles, 1)
+            found["unseen"] = two_proportion_p_value(unseen, n - missing, singles, m - missing_0, dispersion)
+
+
+def _ordered(bins_0: I64, bins: I64) -> _Found:
+    for table in pooled(bins_0, bins):
+        if table.shares.shape[1] <= 2:
+            yield _one_share(bins_0, bins, table)
+            continue
+        scores = orthonormal(table.shares)
+        z = (scores[:, 1:] @ table.gaps[:, :, None])[:, :, 0] / np.sqrt(table.s)[:, None]
+        for place, name in enumerate(("location", "scale")):
+            moments = of_score(table.shares, scores[:, place + 1])
+            yield name, table.rows, upper_tails(np.float_power(z[:, place], 2), moments, table)
+        if table.shares.shape[1] > 3:
+            rest = chi_square(table) - np.vecdot(z, z)
+            yield "shape", table.rows, upper_tails(rest, of_rest(table.shares, scores), table)
+
+
+def _unordered(levels_0: I64, levels: I64) -> _Found:
     """Shape of levels, the last one being all unseen levels together."""
-    m, n = total(levels_0), total(levels)
-    if m == 0 or n == 0:
-        return {}
-    both = levels_0 + levels
+    m, n, both = levels_0.sum(axis=1), levels.sum(axis=1), levels_0 + levels
     # A level of t records is absent from the baseline with probability (n / (n + m))^t. Levels so rare that this
     # matters are here only because the baseline happened to catch them: alone they would look as if they vanished,
     # together with the unseen ones they are a fair sample.
-    seldom = both < np.log(_SELDOM_UNSEEN) / np.log(n / (n + m))
-    seldom[-1] = True
-    largest_first = np.argsort(-both, kind="stable")
-    kept = largest_first[~seldom[largest_first]]
-    counts_0 = np.append(levels_0[kept], levels_0[seldom].sum())
-    counts = np.append(levels[kept], levels[seldom].sum())
-    table = _pooled(counts_0, counts)
-    if table.shares.size <= 2:
-        return _one_share(counts_0, counts, table)
-    constant = np.ones((1, table.shares.size))
-    return {"shape": _p_value(_x2(table), _of_rest(table.shares, constant), table)}
+    seldom = both < (np.log(_SELDOM_UNSEEN) / np.log(n / (n + m)))[:, None]
+    seldom[:, -1] = True
+    largest_first = np.where(seldom, 0, -both).argsort(axis=1, kind="stable")  # and what is seldom last, as one cell
+    counts_0, counts = (
+        np.take_along_axis(np.where(seldom, 0, each), largest_first, axis=1) for each in (levels_0, levels)
+    )
+    counts_0[:, -1], counts[:, -1] = (np.where(seldom, each, 0).sum(axis=1) for each in (levels_0, levels))
+    for table in pooled(counts_0, counts):
+        if table.shares.shape[1] <= 2:
+            yield _one_share(counts_0, counts, table)
+            continue
+        constant = np.ones_like(table.shares)[:, None]
+        yield "shape", table.rows, upper_tails(chi_square(table), of_rest(table.shares, constant), table)
 
 
-class _Table(NamedTuple):
-    """The pooled 2 by k table of baseline and window."""
-
-    counts_0: I64
-    counts: I64
-    shares: F64  # pi_b of both samples together
-    gaps: F64  # O_b / n - R_b / m
-    rows: int  # n + m
-    s: float  # 1 / n + 1 / m
-
-
-def _pooled(counts_0: I64, counts: I64) -> _Table:
-    """Pool runs of neighbouring cells until the smaller sample, not empty, expects enough records in each."""
-    m, n = total(counts_0), total(counts)
-    needed = SMALLEST_EXPECTED_COUNT * (n + m) / min(n, m)
-    starts, held = [0], 0
-    for cell, count in enumerate((counts_0 + counts).tolist()):
-        held += count
-        if held >= needed:
-            starts.append(cell + 1)
-            held = 0
-    # Behind the last start are too few records, or none: they join the run before.
-    starts = starts[:-1] or [0]
-    counts_0, counts = np.add.reduceat(counts_0, starts), np.add.reduceat(counts, starts)
-    return _Table(counts_0, counts, (counts_0 + counts) / (n + m), counts / n - counts_0 / m, n + m, 1 / n + 1 / m)
-
-
-def _one_share(counts_0: I64, counts: I64, table: _Table) -> dict[str, float]:
+def _one_share(counts_0: I64, counts: I64, table: Tables) -> tuple[str, I64, list[float]]:
     """Test one share exactly: of two pooled cells, or of the fullest cell where pooling left a single one."""
-    if table.shares.size == 2:
-        counts_0, counts = table.counts_0, table.counts
-    both = counts_0 + counts
-    fullest = int(both.argmax())
-    if both[fullest] == table.rows:
-        return {}
-    p_value = two_sided_p_value(int(counts[fullest]), total(counts), int(counts_0[fullest]), total(counts_0))
-    return {"shape": p_value}
-
-
-def _x2(table: _Table) -> float:
-    return float((table.gaps**2 / table.shares).sum() / table.s)
-
-
-def _scores(shares: F64) -> F64:
-    """Constant, location and scale scores of k >= 3 cells, shape (3, k), orthonormal under the shares."""
-    location = ndtri(shares.cumsum() - shares / 2)
-    location -= shares @ location
-    location /= np.sqrt(shares @ location**2)
-    scale = location**2 - 1
-    scale -= (shares @ (scale * location)) * location
-    scale /= np.sqrt(shares @ scale**2)
-    return np.stack((np.ones_like(shares), location, scale))
-
-
-class _Moments(NamedTuple):
-    """How one row of the table projects: what the cumulants of a quadratic statistic need to order 1 / n."""
-
-    df: int  # mean of its squared length
-    fourth: float  # mean of its squared length squared
-    third: float  # 4 |T|^2 + 6 |tr T|^2 of its third-moment tensor T
-
-
-def _of_score(shares: F64, score: F64) -> _Moments:
-    return _Moments(1, float(shares @ score**4), 10 * float(shares @ score**3) ** 2)
-
-
-def _of_rest(shares: F64, removed: F64) -> _Moments:
-    """Of all contrasts between k cells except the (r, k) orthonormal ones, the constant among them, removed."""
-    taken = (removed**2).sum(axis=0)
-    left = 1 / shares - taken
-    triples = np.einsum("k,ak,bk,ck->abc", shares, removed, removed, removed)
-    tensor = (1 / shares - 3 * taken + 3 * shares * taken**2).sum() - (triples**2).sum()
-    trace = (shares * left**2).sum() - ((removed @ (shares * left)) ** 2).sum()
-    return _Moments(shares.size - len(removed), float(shares @ left**2), float(4 * tensor + 6 * trace))
-
-
-def _p_value(statistic: float, moments: _Moments, table: _Table) -> float:
-    """Upper tail of a quadratic statistic: a shifted gamma with its permutation mean, variance and skewness.
-
-    Chi-square alone is too small by a factor of 5 at p = 1e-4 when few cells are rare. To order 1 / n, with
-    v = n m / (n + m)^2, Haldane (Biometrika 29 (1937) 133) for the multinomial:
-    k2 = 2 df + e, k3 = 8 df + 12 e + s (1 - 4 v) third, e = s ((1 - 6 v) fourth - (1 - 4 v) df (df + 2)).
-    """
-    df, fourth, third = moments
-    v = 1 / (table.rows * table.s)
-    excess = table.s * ((1 - 6 * v) * fourth - (1 - 4 * v) * df * (df + 2))
-    k2 = 2 * df + excess
-    k3 = 8 * df + 12 * excess + table.s * (1 - 4 * v) * third
-    scale = k3 / (4 * k2)
-    gamma_df = k2 / (2 * scale**2)
-    shift = df - gamma_df * scale
-    return float(chdtrc(gamma_df, max(statistic - shift, 0.0) / scale))
+    is_pair = table.shares.shape[1] == 2
+    counts_0, counts = (table.counts_0, table.counts) if is_pair else (counts_0[table.rows], counts[table.rows])
+    fullest = (counts_0 + counts).argmax(axis=1)
+    k0, k = counts_0[np.arange(len(fullest)), fullest], counts[np.arange(len(fullest)), fullest]
+    mixed = (k + k0 < table.n + table.m).nonzero()[0]
+    sides = (each[mixed].tolist() for each in (k, table.n, k0, table.m))
+    return "shape", table.rows[mixed], list(map(two_sided_p_value, *sides))

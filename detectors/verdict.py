@@ -7,12 +7,15 @@ and alerts are marked as such and leave no trace in the history that final ones 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
-from driftline.detectors.alerts import Alert, Window, digest
-from driftline.detectors.judging import Evidence, Verdict, judge_window
+from driftline.detectors.alerts import Alert, Window
+from driftline.detectors.judging import Verdict, judge_windows
 from driftline.detectors.layout import Layout
+from driftline.detectors.measuring import Evidence
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing, is_idle, judge
 from driftline.detectors.reporting import (
@@ -27,6 +30,8 @@ from driftline.detectors.reporting import (
 from driftline.detectors.watch import ModelKey, Watch
 
 Item = Partial | Mark
+WINDOWS_AT_ONCE = 32
+"""Windows that are judged together: enough to share the cost of calls, few enough for the memory that they take."""
 
 
 @dataclass(slots=True)
@@ -145,10 +150,15 @@ def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None
     if final_ms <= state.final_ms:
         return
     state.final_ms = final_ms
-    for key in sorted(state.models):
-        model = state.models[key]
-        for start_ms in sorted(start for start in model.windows if start + watch.plan.window_ms <= final_ms):
-            _finish(model, start_ms, watch, out)
+    _finish(_windows(state, final_ms - watch.plan.window_ms), watch, out)
+
+
+def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, int]]:
+    """Windows that start at a moment or before it, None for all, by model version and start."""
+    models = [state.models[key] for key in sorted(state.models)]
+    return [
+        (model, start) for model in models for start in sorted(model.windows) if last_ms is None or start <= last_ms
+    ]
 
 
 def _final_ms(state: FleetState, watch: Watch) -> int:
@@ -164,17 +174,17 @@ def _final_ms(state: FleetState, watch: Watch) -> int:
     return min(max(mark.closed_ms, dragged) if mark.idle else mark.closed_ms for mark in marks)
 
 
-def _finish(model: ModelState, start_ms: int, watch: Watch, out: Judged) -> None:
-    """Final verdict on one window."""
-    parts = model.windows.pop(start_ms)
-    model.drafts.pop(start_ms, None)
-    model.is_dirty = True
-    verdict, layout = _verdict(model.key, start_ms, parts, watch, out, final=True)
-    if verdict is None or layout is None:
-        return
-    out.verdicts.append(verdict)
-    alerts = _alerts(layout, verdict, model.standings)
-    out.alerts += [*alerts, *_corrections(model, start_ms, alerts)]
+def _finish(due: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
+    """Final verdicts on windows."""
+    for model, start_ms, verdict, layout in _verdicts(due, watch, out, final=True):
+        del model.windows[start_ms]
+        model.drafts.pop(start_ms, None)
+        model.is_dirty = True
+        if verdict is None or layout is None:
+            continue
+        out.verdicts.append(verdict)
+        alerts = _alerts(layout, verdict, model.standings)
+        out.alerts += [*alerts, *_corrections(model, start_ms, alerts)]
 
 
 def _corrections(model: ModelState, start_ms: int, alerts: Sequence[Alert]) -> Iterator[Alert]:
@@ -198,10 +208,20 @@ def _corrections(model: ModelState, start_ms: int, alerts: Sequence[Alert]) -> I
             yield retraction(alert)
 
 
-def _verdict(
-    key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: Watch, out: Judged, *, final: bool
-) -> tuple[Verdict | None, Layout | None]:
-    """Merge the partitions' counts, which is addition, and judge them."""
+def _verdicts(
+    windows: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged, *, final: bool
+) -> Iterator[tuple[ModelState, int, Verdict | None, Layout | None]]:
+    """Judge windows, some at once; a window whose baseline is not known has no verdict."""
+    for first in range(0, len(windows), WINDOWS_AT_ONCE):
+        some = windows[first : first + WINDOWS_AT_ONCE]
+        merged = [_merged(model.key, start_ms, model.windows[start_ms], watch, out) for model, start_ms in some]
+        verdicts = iter(judge_windows([each for each in merged if each is not None], final=final))
+        for (model, start_ms), each in zip(some, merged, strict=True):
+            yield (model, start_ms, None, None) if each is None else (model, start_ms, next(verdicts), each.layout)
+
+
+def _merged(key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: Watch, out: Judged) -> Evidence | None:
+    """Merge the partitions' counts, which is addition."""
     hashes = {partial.baseline for partial in parts.values()}
     effective = watch.effective(key, start_ms)
     chosen = effective.baseline.hash if effective and effective.baseline.hash in hashes else min(hashes)
@@ -209,12 +229,10 @@ def _verdict(
     same = [partial for _, partial in sorted(parts.items()) if partial.baseline == chosen]
     out.unmatched += len(parts) - len(same) if layout else len(parts)
     if layout is None:
-        return None, None
+        return None
     vector = np.stack([partial.counts() for partial in same]).sum(axis=0, dtype=np.int64)
     changes = [change for partial in same for change in partial.changes]
-    window = Window(start_ms, start_ms + watch.plan.window_ms)
-    verdict_id = digest(*key, start_ms, chosen, watch.plan_hash)
-    return judge_window(layout, Evidence(window, vector, changes), verdict_id, final=final), layout
+    return Evidence(layout, Window(start_ms, start_ms + watch.plan.window_ms), vector, changes)
 
 
 def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]) -> list[Alert]:
@@ -248,18 +266,13 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
     """Judge what only idle partitions hold back. Each verdict goes by the history that it would have."""
     if len(state.marks) < next(iter(state.marks.values())).partitions:
         return
-    busy = [mark.closed_ms for mark in state.marks.values() if not mark.idle]
-    through_ms = min(busy, default=None)
-    for key in sorted(state.models):
-        model = state.models[key]
+    through_ms = min((mark.closed_ms for mark in state.marks.values() if not mark.idle), default=None)
+    windows = _windows(state, None if through_ms is None else through_ms - watch.plan.window_ms)
+    _draft(windows, watch, out)
+    for model, own in groupby(windows, key=itemgetter(0)):
         standings = dict(model.standings)
-        for start_ms in sorted(model.windows):
-            if through_ms is not None and start_ms + watch.plan.window_ms > through_ms:
-                continue
-            draft = _draft(model, start_ms, watch, out)
-            if draft is None:
-                continue
-            _, verdict, layout = draft
+        drafts = [model.drafts[start_ms] for _, start_ms in own if start_ms in model.drafts]
+        for _, verdict, layout in drafts:
             for alert in _alerts(layout, verdict, standings):
                 if alert.id not in model.provisional:
                     model.provisional[alert.id] = alert
@@ -267,17 +280,15 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
                     out.alerts.append(alert)
 
 
-def _draft(
-    model: ModelState, start_ms: int, watch: Watch, out: Judged
-) -> tuple[dict[int, Partial], Verdict, Layout] | None:
-    """Provisional verdict on a window, made and sent anew only when its partials have changed."""
-    parts = model.windows[start_ms]
-    known = model.drafts.get(start_ms)
-    if known is not None and known[0] == parts:
-        return known
-    verdict, layout = _verdict(model.key, start_ms, parts, watch, out, final=False)
-    if verdict is None or layout is None:
-        return None
-    out.verdicts.append(verdict)
-    model.drafts[start_ms] = draft = (dict(parts), verdict, layout)
-    return draft
+def _draft(windows: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
+    """Provisional verdicts on windows, made and sent anew only where the partials have changed."""
+    changed = [
+        (model, start_ms)
+        for model, start_ms in windows
+        if start_ms not in model.drafts or model.drafts[start_ms][0] != model.windows[start_ms]
+    ]
+    for model, start_ms, verdict, layout in _verdicts(changed, watch, out, final=False):
+        model.drafts.pop(start_ms, None)
+        if verdict is not None and layout is not None:
+            out.verdicts.append(verdict)
+            model.drafts[start_ms] = dict(model.windows[start_ms]), verdict, layout

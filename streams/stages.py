@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 from time import perf_counter
 
 from driftline.detectors import profile_snapshot, profiling, verdict, verdict_snapshot
@@ -22,9 +21,9 @@ from driftline.streams.wire import Outgoing, Raw
 log = logging.getLogger(__name__)
 
 BATCH_RECORDS = 2048
-"""Records that are taken in at once: what is made of them stays in the processor's cache."""
+"""Records that are taken in at once, less than twice as many: what is made of them stays in the processor's cache."""
 MODEL_RECORDS = 64
-"""With many models more, about so many of each: a model costs as much per batch as dozens of its records."""
+"""With many models more, so many of each: a model costs as much per batch as dozens of its records."""
 
 
 @dataclass(slots=True)
@@ -60,7 +59,8 @@ class ProfilingStage:
         fresh = [record for record in records if record.offset >= state.next_offset]
         n_skipped = len(records) - len(fresh)
         self._count(Profiled(skipped=n_skipped), n_skipped)
-        n_parts = ceil(len(fresh) / max(BATCH_RECORDS, MODEL_RECORDS * len(state.cells)))
+        # At least so many in each: a poll a little larger than a part, cut in halves, would pay for every model twice.
+        n_parts = len(fresh) // max(BATCH_RECORDS, MODEL_RECORDS * len(state.cells)) or min(1, len(fresh))
         outputs: list[Outgoing] = []
         for part in range(n_parts):
             start, stop = (len(fresh) * each // n_parts for each in (part, part + 1))

@@ -6,13 +6,14 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2_contingency, ks_2samp, norm, wasserstein_distance
 
 from driftline.detectors.arrays import F64, I64
-from driftline.detectors.distances import DISTANCES, psi
+from driftline.detectors.distances import DISTANCES, distances
 
 EVERY = pytest.mark.parametrize("name", DISTANCES)
 
 
 def distance(name: str, reference: I64, current: I64) -> float:
-    return DISTANCES[name].function(reference, current, positions(reference.size))
+    [found] = distances(name, reference[None], current[None], positions(reference.size)[None]).tolist()
+    return float(found)
 
 
 def positions(k: int) -> F64:
@@ -98,6 +99,15 @@ def test_it_leaves_its_arguments_alone(name: str) -> None:
     assert distance(name, *pair) > 0
 
 
+@EVERY
+@given(many=st.integers(2, 20).flatmap(lambda rows: counts(sides=2 * rows)))
+def test_a_row_of_many_has_to_the_last_bit_what_it_has_alone(name: str, many: I64) -> None:
+    reference, current = many.reshape(2, -1, many.shape[1])
+    where = np.tile(positions(many.shape[1]), (len(reference), 1))
+    alone = [distance(name, *pair) for pair in zip(reference, current, strict=True)]
+    assert distances(name, reference, current, where).tolist() == alone
+
+
 # One row a distance, derivable by hand. Positions are -1 and 1.
 
 
@@ -114,8 +124,8 @@ def test_it_leaves_its_arguments_alone(name: str) -> None:
 def test_it_has_the_value_one_derives_by_hand(
     name: str, reference: list[int], current: list[int], value: float
 ) -> None:
-    measured = DISTANCES[name].function(np.array(reference), np.array(current), np.array([-1.0, 1.0]))
-    assert measured == pytest.approx(value)
+    measured = distances(name, np.array([reference]), np.array([current]), np.array([[-1.0, 1.0]]))
+    assert measured == pytest.approx([value])
 
 
 def test_every_distance_of_the_dict_has_its_row() -> None:
@@ -163,7 +173,7 @@ def test_psi_of_half_a_standard_deviation_is_about_a_quarter() -> None:
         reference, current = (
             np.bincount(np.searchsorted(edges, x), minlength=10).astype(np.int64) for x in (baseline, window)
         )
-        measured.append(psi(reference, current, positions(10)))
+        measured.append(distance("psi", reference, current))
     assert np.mean(measured) == pytest.approx(exact, rel=0.05)
 
 
@@ -171,5 +181,6 @@ def test_psi_of_half_a_standard_deviation_is_about_a_quarter() -> None:
 def test_psi_without_drift_is_about_cells_less_one_by_records(n: int) -> None:
     rng, m, k = np.random.default_rng(0), 10_000, 10
     shares = np.full(k, 1 / k)
-    measured = [psi(rng.multinomial(m, shares), rng.multinomial(n, shares), positions(k)) for _ in range(2000)]
+    samples = rng.multinomial(m, shares, 2000), rng.multinomial(n, shares, 2000)
+    measured = distances("psi", *samples, np.zeros((2000, k)))
     assert np.mean(measured) == pytest.approx((k - 1) * (1 / n + 1 / m), rel=0.06)

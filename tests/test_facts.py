@@ -77,10 +77,10 @@ def test_psi_of_half_a_sigma_is_27_hundredths_between_samples_of_500() -> None:
         reference, current = (
             np.bincount(edges.searchsorted(rng.normal(mean, 1, 500), side="right"), minlength=10) for mean in (0.0, 0.5)
         )
-        found.append(psi(reference, current, np.zeros(10)))
+        found += psi(reference[None], current[None], np.zeros((1, 10))).tolist()
     assert np.mean(found) == pytest.approx(0.27, rel=0.1)
     before, after = ((np.diff([0, *norm.cdf(edges - mean), 1]) * 1e12).astype(np.int64) for mean in (0.0, 0.5))
-    population = psi(before, after, np.zeros(10))
+    [population] = psi(before[None], after[None], np.zeros((1, 10))).tolist()
     assert population == pytest.approx(0.238, abs=0.001)
     assert np.mean(found) == pytest.approx(population + 9 * (1 / 500 + 1 / 500), abs=0.01)
 

@@ -9,9 +9,18 @@ from scipy.stats import chi2, hypergeom, norm
 
 from driftline.detectors.arrays import F64, I64
 from driftline.detectors.distances import chi_square
-from driftline.detectors.marginal import Marginal, categorical_test, minimum_detectable_effect, numeric_test
+from driftline.detectors.marginal import Marginal, categorical_tests, minimum_detectable_effect, numeric_tests
 
 Test = Callable[[I64, I64], Marginal]
+
+
+def numeric_test(reference: I64, current: I64) -> Marginal:
+    return numeric_tests(reference[None], current[None])[0]
+
+
+def categorical_test(reference: I64, current: I64) -> Marginal:
+    return categorical_tests(reference[None], current[None])[0]
+
 
 NUMERIC = {"shape", "location", "scale", "missing", "nonfinite"}
 CATEGORICAL = {"shape", "missing", "unseen"}
@@ -29,6 +38,11 @@ def zipf(k: int, exponent: float = 1.0) -> F64:
 
 def cells(counts: list[int] | I64, *special: int) -> I64:
     return np.concatenate((counts, special)).astype(np.int64)
+
+
+def stacked(tables: list[tuple[I64, I64]]) -> I64:
+    """References and windows of tables with equally many cells, shape (2, tables, cells)."""
+    return np.array(tables).swapaxes(0, 1)
 
 
 def quantile_windows(rng: np.random.Generator, bins: int, n: int, m: int, runs: int) -> list[tuple[I64, I64]]:
@@ -88,6 +102,23 @@ def power(test: Test, tables: list[tuple[I64, I64]]) -> float:
 
 
 # Laws.
+
+
+@st.composite
+def many_tables(draw: st.DrawFn) -> I64:
+    k, rows = draw(st.integers(3, 25)), draw(st.integers(2, 20))
+    cell = st.one_of(st.just(0), st.integers(0, 10), st.integers(0, 300), st.integers(0, 10**6))
+    side = st.lists(st.lists(cell, min_size=k, max_size=k), min_size=rows, max_size=rows)
+    return np.array([draw(side), draw(side)])
+
+
+@pytest.mark.parametrize("tests", [numeric_tests, categorical_tests])
+@given(many=many_tables())
+def test_a_row_of_many_has_to_the_last_bit_what_it_has_alone(
+    tests: Callable[[I64, I64], list[Marginal]], many: I64
+) -> None:
+    alone = [tests(reference[None], current[None])[0] for reference, current in many.swapaxes(0, 1)]
+    assert tests(*many) == alone
 
 
 @st.composite
@@ -156,7 +187,7 @@ def test_the_parts_are_those_of_chi_square() -> None:
     # Weighted least squares of the difference of shares is the same projection, done by another routine.
     q, _ = np.linalg.qr(design * np.sqrt(pi)[:, None])
     z = q.T @ ((current / n - reference / m) / np.sqrt(pi)) / np.sqrt(1 / n + 1 / m)
-    x2 = chi_square(reference, current, pi)
+    [x2] = chi_square(reference[None], current[None], pi[None])
     assert verdict.tests["location"] == pytest.approx(2 * norm.sf(abs(z[1])), rel=1e-3)
     assert verdict.tests["scale"] == pytest.approx(2 * norm.sf(abs(z[2])), rel=1e-3)
     assert verdict.tests["shape"] == pytest.approx(chi2.sf(x2 - z[1] ** 2 - z[2] ** 2, bins - 3), rel=1e-3)
@@ -222,7 +253,7 @@ def test_every_new_null_counts_apart_from_the_values(cell: str) -> None:
 @pytest.mark.parametrize("n", [200, 1000])
 def test_size_on_quantile_bins_of_the_baseline_itself(bins: int, n: int) -> None:
     windows = quantile_windows(np.random.default_rng(bins), bins, n, 10_000, runs=3000)
-    verdicts = [numeric_test(*table) for table in windows]
+    verdicts = numeric_tests(*stacked(windows))
     for name in (None, "location", "scale", "shape"):
         assert_size(p_values(verdicts, name))
 
@@ -242,15 +273,14 @@ def test_size_on_categories(levels: int, exponent: float, n: int, m: int) -> Non
 def test_size_of_the_share_of_missing_values() -> None:
     rng, runs = np.random.default_rng(6), 3000
     shares = np.array([*np.full(20, 0.049), 0.02, 0.0])
-    tables = zip(rng.multinomial(10_000, shares, runs), rng.multinomial(1000, shares, runs), strict=True)
-    verdicts = [numeric_test(*table) for table in tables]
+    verdicts = numeric_tests(rng.multinomial(10_000, shares, runs), rng.multinomial(1000, shares, runs))
     for name in (None, "missing"):
         assert_size(p_values(verdicts, name))
 
 
 def test_the_band_refuses_the_smallest_of_three_p_values_without_sidak() -> None:
     windows = quantile_windows(np.random.default_rng(20), 20, 1000, 10_000, runs=3000)
-    uncorrected = np.array([min(numeric_test(*table).tests.values()) for table in windows])
+    uncorrected = np.array([min(verdict.tests.values()) for verdict in numeric_tests(*stacked(windows))])
     with pytest.raises(AssertionError, match="too often"):
         assert_size(uncorrected)
 
@@ -262,8 +292,8 @@ def test_rare_cells_keep_the_size_far_out_where_plain_chi_square_does_not() -> N
     x2 = (m * current - n * reference) ** 2 / (n * m * (reference + current))
     assert interval(chi2.sf(x2.sum(axis=1), 10), level)[0] > 1.8 * level
     none = np.zeros((30_000, 2), dtype=np.int64)
-    tables = zip(np.hstack((reference, none)), np.hstack((current, none)), strict=True)
-    assert interval(p_values([categorical_test(*table) for table in tables]), level)[0] <= 1.3 * level
+    verdicts = categorical_tests(np.hstack((reference, none)), np.hstack((current, none)))
+    assert interval(p_values(verdicts), level)[0] <= 1.3 * level
 
 
 def test_rare_cells_of_two_equal_samples_use_up_the_size_where_plain_chi_square_does_not() -> None:
@@ -273,8 +303,7 @@ def test_rare_cells_of_two_equal_samples_use_up_the_size_where_plain_chi_square_
     x2 = ((current - reference) ** 2 / np.maximum(reference + current, 1)).sum(axis=1)
     assert interval(chi2.sf(x2, 10), level)[1] < level
     none = np.zeros((10_000, 2), dtype=np.int64)
-    tables = zip(np.hstack((reference, none)), np.hstack((current, none)), strict=True)
-    shape = p_values([numeric_test(*table) for table in tables], "shape")
+    shape = p_values(numeric_tests(np.hstack((reference, none)), np.hstack((current, none))), "shape")
     low, high = interval(shape, level)
     assert low <= level <= high
 
@@ -290,7 +319,7 @@ def test_identifiers_do_not_alarm_for_being_new() -> None:
 @pytest.mark.parametrize("n", [200, 1000])
 def test_twenty_features_raise_at_most_three_alarms_in_two_hundred_windows(n: int) -> None:
     rng, runs = np.random.default_rng(n), 800
-    numeric = [numeric_test(*table).p_value for table in quantile_windows(rng, 20, n, 10_000, 15 * runs)]
+    numeric = p_values(numeric_tests(*stacked(quantile_windows(rng, 20, n, 10_000, 15 * runs))))
     levels = [
         categorical_test(*table).p_value for table in category_windows(rng, zipf(60), zipf(60), n, 10_000, 5 * runs)
     ]
