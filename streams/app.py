@@ -23,9 +23,9 @@ from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import MAX_FETCH_BYTES, bounded
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import QUEUE_BATCHES
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
+from driftline.streams.turns import QUEUE_BATCHES
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
 from driftline.streams.worker import Worker

@@ -221,6 +221,10 @@ class MemoryStore:
         """Offset of the next record that would be handed over."""
         return self.positions.get(partition, 0)
 
+    def is_fetched(self, partition: int) -> bool:  # noqa: ARG002 - the same for all
+        """Nothing is fetched before it is polled."""
+        return False
+
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""
         return self._broker.logs[self._topic, partition].start

@@ -6,56 +6,20 @@ A crash between any two of the three repeats outputs, which are deterministic, a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence, Sized
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic
 
 from driftline.streams.seams import Polled, S, Sink, Stage, Store
+from driftline.streams.turns import REST_S, Turns
 from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)
 
-NUDGE_AFTER_S = 2.0
-QUEUE_BATCHES = 2
-"""Batches that Faust may hold in its queue for a stage."""
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
-
-
-class Turns:
-    """Batches that the pumps of one worker have taken: what a poll brings of all their partitions waits in one line.
-
-    Parameters
-    ----------
-    clock
-        Monotonic seconds.
-    polls
-        After how many polls what one fetch has brought of a partition is used up, at most.
-    """
-
-    def __init__(self, clock: Callable[[], float], polls: int = 2) -> None:
-        self.clock, self._polls = clock, polls
-        self.taken, self.last_at = 0, clock()
-        self._held: list[Sized] = []
-
-    def join(self, held: Sized) -> None:
-        """Reckon with one more pump, which holds these partitions."""
-        self._held.append(held)
-
-    @property
-    def in_queue(self) -> int:
-        """Batches after which nothing of a partition is left in the queues, nor in two polls behind them."""
-        return self._batches(2)
-
-    @property
-    def in_round(self) -> int:
-        """Batches after which one more was taken of each partition of which anything had been fetched."""
-        return self._batches(self._polls)
-
-    def _batches(self, polls: int) -> int:
-        return sum(QUEUE_BATCHES + polls * len(held) for held in self._held)
 
 
 @dataclass(slots=True)
@@ -74,6 +38,8 @@ class _Held(Generic[S]):
     is_refused: bool = False
     turn: int = 0
     """How many batches had been taken when one of this partition last was."""
+    waited: int = 0
+    """Batches of others since then that what was fetched of it has waited for."""
     waits_since: float = 0.0
     """When it was last nudged, or had no lag."""
     waits_turn: int = 0
@@ -123,15 +89,16 @@ class Pump(Generic[S]):
 
     async def take(self, partition: int, records: Sequence[Raw]) -> None:
         """Take in what one poll of a partition brought, in log order: at least one record, or ``Polled``."""
-        self._taking, self._turns.taken = True, self._turns.taken + 1
+        self._taking = True
         try:
-            await self._take(partition, Polled.of(records))
+            with self._turns.next():
+                await self._take(partition, Polled.of(records))
         finally:
-            self._taking, self._turns.last_at = False, self._clock()
+            self._taking = False
 
     async def _take(self, partition: int, polled: Polled) -> None:
         held = self._held.get(partition) or self._restore(partition)
-        held.seen_at, held.told_idle, held.turn = self._clock(), False, self._turns.taken
+        held.seen_at, held.told_idle, held.turn, held.waited = self._clock(), False, self._turns.taken, 0
         async with self._exclusive(partition, held) as is_ours:
             if not is_ours or not await self._is_contiguous(partition, held, polled.span.start):
                 return
@@ -209,14 +176,16 @@ class Pump(Generic[S]):
         else own the partition.
         """
         held = self._held[partition]
-        came_to = held.saved_offset if held.is_refused else held.state.next_offset
-        return Progress(came_to, end, held.saved_offset, min(self._turns.taken - held.turn, self._turns.in_round))
+        if held.is_refused:
+            return Progress(held.saved_offset, end, held.saved_offset)
+        if self._store.is_fetched(partition):
+            held.waited = max(held.waited, self._turns.waited(held.turn))
+        return Progress(held.state.next_offset, end, held.saved_offset, held.waited)
 
     def _has_had_its_turn(self, held: _Held[S], now: float) -> bool:
         """Whether nothing of a silent partition can be in the queue any more."""
-        was_passed_over = self._turns.taken - max(held.turn, held.waits_turn) > self._turns.in_queue
-        is_silent = now - max(held.seen_at, held.waits_since) >= NUDGE_AFTER_S
-        return is_silent and (was_passed_over or now - self._turns.last_at >= NUDGE_AFTER_S)
+        is_silent = now - max(held.seen_at, held.waits_since) >= REST_S
+        return is_silent and not self._turns.is_in_queue(max(held.turn, held.waits_turn))
 
     async def nudge(self, partition: int, end: int) -> bool:
         """Read a partition again from where its state ends, if it has lag and brought nothing for a while.

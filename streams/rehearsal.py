@@ -15,9 +15,10 @@ from driftline.detectors.snapshot import OWN, unseal
 from driftline.detectors.watch import Watch
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Session, WorkerDied
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import NUDGE_AFTER_S, Pump, Turns
+from driftline.streams.pump import Pump
 from driftline.streams.seams import Stage
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.turns import REST_S, Turns
 
 STAGES: dict[str, Callable[[Shared], Stage[Any]]] = {"predictions": ProfilingStage, "partials": VerdictStage}
 """Topic to the stage that reads it, in the order in which records flow."""
@@ -138,7 +139,7 @@ class Rehearsal:
     async def _go_on(self) -> bool:
         """Take a batch from every partition; false when nothing moves any more."""
         before = self._progress()
-        self.now_s += NUDGE_AFTER_S
+        self.now_s += REST_S
         for topic, partition in self.places:
             owner = self.owners[topic, partition]
             await owner.take((topic, partition), most=1000)

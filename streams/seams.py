@@ -82,6 +82,10 @@ class Store(Protocol):
         """Offset of the next record that would be handed over; 0 where that is not known yet."""
         ...
 
+    def is_fetched(self, partition: int) -> bool:
+        """Whether records lie here that a poll has not yet handed over."""
+        ...
+
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""
         ...

@@ -87,6 +87,10 @@ class TableStore:
             return 0
         return assignment.state_value(place)._position or 0  # noqa: SLF001
 
+    def is_fetched(self, partition: int) -> bool:
+        """Whether records lie here that a poll has not yet handed over: polls take partitions by turns."""
+        return TopicPartition(self._topic, partition) in self._thread._consumer._fetcher._records  # noqa: SLF001
+
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has; waits for Kafka where that is away."""
         tp = TP(self._topic, partition)

@@ -14,10 +14,11 @@ from driftline.streams.batching import BatchSchema
 from driftline.streams.config import Settings
 from driftline.streams.connection import is_reachable
 from driftline.streams.fetching import polls_per_fetch
-from driftline.streams.pump import Pump, Turns
+from driftline.streams.pump import Pump
 from driftline.streams.seams import Sink
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.table_store import TableStore
+from driftline.streams.turns import Turns
 from driftline.streams.watchdog import EXIT_AFTER_S, Progress, Stuck, Watchdog
 
 log = logging.getLogger(__name__)

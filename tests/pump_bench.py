@@ -7,9 +7,10 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Session
-from driftline.streams.pump import Pump, Turns
+from driftline.streams.pump import Pump
 from driftline.streams.rehearsal import STAGES, Rehearsal
 from driftline.streams.stages import ProfilingStage
+from driftline.streams.turns import Turns
 from tests.logs import SENSITIVE, Shape, baselines, prediction_log, spread, watching
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ import pytest
 
 from driftline.detectors.snapshot import OWN
 from driftline.streams.memory import MemorySink, MemoryStore, Session, WorkerDied, Write
-from driftline.streams.pump import NUDGE_AFTER_S, QUEUE_BATCHES, SEEKS, Pump, Turns
+from driftline.streams.pump import SEEKS, Pump
 from driftline.streams.seams import Polled
 from driftline.streams.stages import VerdictStage
+from driftline.streams.turns import QUEUE_BATCHES, REST_S, Turns
 from driftline.streams.watchdog import UNREADY_AFTER_S, Watchdog
 from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, partials, rehearsal, sent_to
 
@@ -126,6 +127,9 @@ class Outsider(MemoryStore):
 
     is_member = False
 
+    def is_fetched(self, partition: int) -> bool:  # noqa: ARG002 - all alike
+        return True
+
     async def commit(self, partition: int, next_offset: int) -> bool:
         return self.is_member and await super().commit(partition, next_offset)
 
@@ -138,6 +142,7 @@ async def test_a_worker_whose_commits_are_refused_stands_still_for_the_watchdog_
     for _ in range(8):
         bench.now_s += UNREADY_AFTER_S / 2
         await bench.take(30)  # records come all the time
+        await bench.pump.take(1, [replace(bench.log.read(0, 1)[0], partition=1)])  # of another partition too
         dog.observe({"0": bench.pump.progress(0, 300)})
     assert dog.stuck_for() > UNREADY_AFTER_S
     assert dog.complaint() is not None
@@ -249,13 +254,13 @@ async def test_a_partition_with_lag_that_brings_nothing_is_read_again_from_its_s
     bench.poll(1000)  # and the queue was emptied
     end = bench.log.end
     assert not await bench.pump.nudge(0, end)
-    bench.now_s = NUDGE_AFTER_S
+    bench.now_s = REST_S
     assert await bench.pump.nudge(0, end)
     assert not await bench.pump.nudge(0, end)
     assert not await bench.pump.nudge(7, end)
     await bench.drain()
     assert bench.next_offset == end
-    bench.now_s += NUDGE_AFTER_S
+    bench.now_s += REST_S
     assert not await bench.pump.nudge(0, end)
 
 
@@ -263,11 +268,11 @@ async def test_a_partition_with_lag_that_brings_nothing_is_read_again_from_its_s
 async def test_what_comes_after_a_silence_has_as_much_time_as_what_comes_in_a_stream() -> None:
     bench = Bench()
     await bench.take(60)
-    bench.now_s = 10 * NUDGE_AFTER_S
+    bench.now_s = 10 * REST_S
     assert not await bench.pump.nudge(0, bench.next_offset)
     bench.poll(100)  # on their way through a queue
     assert not await bench.pump.nudge(0, bench.next_offset + 100)
-    bench.now_s += NUDGE_AFTER_S
+    bench.now_s += REST_S
     assert await bench.pump.nudge(0, bench.next_offset + 100)
 
 
@@ -286,8 +291,8 @@ async def is_nudged_behind(batches: int, took_s: float) -> bool:
 @in_a_loop
 async def test_what_waits_behind_slow_batches_of_others_is_not_read_again_before_its_turn() -> None:
     longest = QUEUE_BATCHES + 2 * 2
-    assert not await is_nudged_behind(longest, NUDGE_AFTER_S / 2)
-    assert await is_nudged_behind(longest + 1, NUDGE_AFTER_S / 2)
+    assert not await is_nudged_behind(longest, REST_S / 2)
+    assert await is_nudged_behind(longest + 1, REST_S / 2)
 
 
 # Retention.

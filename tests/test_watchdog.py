@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from driftline.streams.pump import QUEUE_BATCHES, Turns
+from driftline.streams.memory import MemoryStore
+from driftline.streams.turns import QUEUE_BATCHES, Turns
 from driftline.streams.watchdog import EXIT_AFTER_S, LONGEST_TICK_S, UNREADY_AFTER_S, Progress, Watchdog
 from tests.pump_bench import Bench, in_a_loop
 
@@ -66,32 +67,42 @@ def test_a_process_that_was_paused_is_not_stuck() -> None:
     assert after(10 * EXIT_AFTER_S, still, still, tick_s=10 * EXIT_AFTER_S).stuck_for() == LONGEST_TICK_S
 
 
+class Fetched(MemoryStore):
+    """The store of a worker that has fetched from all partitions, and polls them by turns."""
+
+    def is_fetched(self, partition: int) -> bool:  # noqa: ARG002 - all alike
+        return True
+
+
 @in_a_loop
 async def test_a_stage_waits_while_another_works_on_what_was_fetched_before() -> None:
     turns = Turns(Clock(), polls=5)
     one, other = (Bench(turns=turns) for _ in range(2))
+    other.restart(store=Fetched)
     other.pump.own([0])
     waited = []
     for _ in range(20):
         waited.append(other.pump.progress(0, 300).waited)
         await one.take(1)
-    in_round = 2 * QUEUE_BATCHES + 5 * 2
+    in_round = 3 * QUEUE_BATCHES + 5 * 2  # the pump before the restart holds no partition
     assert waited == [*range(in_round), *[in_round] * (20 - in_round)]
 
 
 @in_a_loop
 async def test_a_partition_that_is_passed_over_is_stuck_though_the_worker_works() -> None:
-    bench, clock = Bench(), Clock()
-    dog = Watchdog(clock)
-    bench.pump.own([0, 1])
-    seen = set()
-    for _ in range(60):
-        bench.store.positions[0] = 0
-        await bench.take(1)  # the same record again and again: partition 0 works
-        seen.add(bench.pump.progress(1, 300).waited)
-        dog.observe({"1": bench.pump.progress(1, 300)})
-        clock.now_s += 1.0
     longest = QUEUE_BATCHES + 2 * 2
-    assert seen == set(range(1, longest + 1))
-    assert dog.stuck_for() == 60 - longest
-    assert "1: no progress" in str(dog.complaint())
+    for store, waited in ((MemoryStore, {0}), (Fetched, set(range(1, longest + 1)))):
+        bench, clock = Bench(), Clock()
+        bench.restart(store=store)
+        dog = Watchdog(clock)
+        bench.pump.own([0, 1])
+        seen = set()
+        for _ in range(60):
+            bench.store.positions[0] = 0
+            await bench.take(1)  # the same record again and again: partition 0 works
+            seen.add(bench.pump.progress(1, 300).waited)
+            dog.observe({"1": bench.pump.progress(1, 300)})
+            clock.now_s += 1.0
+        assert seen == waited
+        assert dog.stuck_for() == 60 - len(waited)
+        assert "1: no progress" in str(dog.complaint())
