@@ -177,6 +177,7 @@ DISTURBANCES = {
     "lost-acknowledgements": Disturbance((DELAYED,), after=lose_answers),
     "fetch": Disturbance((Errors("Fetch", FETCH, (INPUT, OUTPUT)),)),
     "offset-commit": Disturbance((Errors("OffsetCommit", COMMIT, (GROUP,)),)),
+    "commit-unknown": Disturbance((Errors("OffsetCommit", (UNKNOWN,), (GROUP,)),)),
     "list-offsets": Disturbance((Errors("ListOffsets", OFFSETS, (INPUT, OUTPUT)),), before=restart),
     "heartbeat": Disturbance((Errors("Heartbeat", HEARTBEAT, (GROUP,)),)),
     "membership": Disturbance(
@@ -200,7 +201,6 @@ FATAL = {
     "produce-unknown": Disturbance((Errors("Produce", (UNKNOWN,), (OUTPUT,)),)),
     "produce-out-of-order": Disturbance((Errors("Produce", (OUT_OF_ORDER,), (OUTPUT,)),)),
     "produce-fenced": Disturbance((Errors("Produce", (FENCED,), (OUTPUT,)),)),
-    "commit-unknown": Disturbance((Errors("OffsetCommit", (UNKNOWN,), (GROUP,)),)),
     "heartbeat-unknown": Disturbance((Errors("Heartbeat", (UNKNOWN,), (GROUP,)),)),
 }
 """Errors that trying again does not mend: each ends a worker, which is replaced."""
