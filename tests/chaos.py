@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from driftline.streams.config import Settings
 
 START, END = "<!-- chaos -->", "<!-- end of chaos -->"
-SCENARIOS = (chaos_faults, chaos_measures, chaos_input, chaos_clocks, chaos_size)
+SCENARIOS = (chaos_faults, chaos_size, chaos_input, chaos_measures, chaos_clocks)
 FAULTS: dict[str, Fault] = {fault.name: fault for scenarios in SCENARIOS for fault in scenarios.FAULTS}
 QUICK = (
     *("calm-quick", "kill-quick", "kill-control", "pause-quick", "broker-quick", "term-quick"),
