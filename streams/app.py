@@ -142,7 +142,10 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         )
         _wait_out_outages(producer)
         names = msgspec.structs.asdict(topics)
-        sizes = await _sizes(consumer, producer, names)
+        changelogs = {name: f"{settings.worker.app_id}-{name}-changelog" for name in ("profiles", "verdicts")}
+        # The producer has to know all of them from now on: of a topic that it hears of while Kafka is away, it would say
+        # after 40 s that there is none.
+        sizes = await _sizes(consumer, producer, names | changelogs)
         shared = Shared(
             Watch(settings.plan),
             sizes["predictions"],
@@ -153,7 +156,6 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         )
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
-        changelogs = {name: f"{settings.worker.app_id}-{name}-changelog" for name in ("profiles", "verdicts")}
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))
         yield Worker(settings, make_app(settings, datadir), shared, KafkaSink(producer, names | changelogs)), follower
 

@@ -76,16 +76,26 @@ class TableStore:
         await self._in_thread(self._app.consumer.seek(TP(self._topic, partition), offset))
 
     def position(self, partition: int) -> int:
-        """Offset of the next record that would be handed over; 0 where that is not known yet.
+        """Offset of the next record that would be handed over; 0 where that is not known yet."""
+        read = self._read(partition)
+        return 0 if read is None else read._position or 0  # noqa: SLF001
 
-        aiokafka's own question would wait in the consumer's thread, behind commits and before fetches. A rebalance there
-        may change what is read here at any moment, so each thing is looked at once.
+    def end(self, partition: int) -> int | None:
+        """End of the log as the last fetch told it."""
+        read = self._read(partition)
+        return None if read is None else read.highwater
+
+    def _read(self, partition: int) -> Any:
+        """What aiokafka knows of a partition that is assigned; None of others.
+
+        Its own questions would wait in the consumer's thread, behind commits and before fetches, or insist that it be
+        assigned. A rebalance there may change what is read here at any moment, so each thing is looked at once.
         """
         place, subscription = TopicPartition(self._topic, partition), self._thread._consumer._subscription.subscription  # noqa: SLF001
         assignment = None if subscription is None else subscription.assignment
         if assignment is None or place not in assignment.tps:
-            return 0
-        return assignment.state_value(place)._position or 0  # noqa: SLF001
+            return None
+        return assignment.state_value(place)
 
     def is_fetched(self, partition: int) -> bool:
         """Whether records lie here that a poll has not yet handed over: polls take partitions by turns."""

@@ -47,6 +47,7 @@ class Worker:
         self.app, self.shared, self._settings = app, shared, settings
         topics = settings.topics
         self._turns = Turns(monotonic, polls_per_fetch(settings.worker.max_batch_records))
+        self._stores: dict[str, TableStore] = {}
         self._pumps: dict[str, Pump[Any]] = {
             topics.predictions: self._pump(topics.predictions, ProfilingStage(shared), "profiles", sink),
             topics.partials: self._pump(topics.partials, VerdictStage(shared), "verdicts", sink),
@@ -59,10 +60,11 @@ class Worker:
         """One agent and one table per stage. An exception in an agent is ours and ends the worker."""
         knobs, partitions = self._settings.worker, self.shared.partitions_of(name)
         table = self.app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes)  # bytes: no serializer
+        self._stores[topic] = TableStore(self.app, topic, table, sink)
         pump: Pump[Any] = Pump(
             stage,
             sink,
-            TableStore(self.app, topic, table, sink),
+            self._stores[topic],
             interval_s=knobs.snapshot_interval_s,
             idle_after_s=knobs.idle_after_s,
             turns=self._turns,
@@ -171,7 +173,7 @@ class Worker:
         pump.own(tp.partition for tp in mine)
         found = {}
         for tp in mine:
-            end = consumer.highwater(tp)
+            end = self._stores[topic].end(tp.partition)
             progress = found[tp.partition] = pump.progress(tp.partition, end or 0)
             if end is not None:  # before the first fetch nobody knows it: no series is better than a lag of 0
                 metrics.lag.labels(*tp).set(max(0, end - progress.next_offset))
@@ -183,7 +185,8 @@ class Worker:
     async def _nudge(self, topic: str, pump: Pump[Any]) -> None:
         """Read again what Faust has dropped, and let it fetch partitions that it holds back for a queue it emptied."""
         consumer, places = self.app.consumer, [TP(topic, partition) for partition in pump.states]
-        nudged = await asyncio.gather(*(pump.nudge(tp.partition, consumer.highwater(tp) or 0) for tp in places))
+        end = self._stores[topic].end
+        nudged = await asyncio.gather(*(pump.nudge(tp.partition, end(tp.partition) or 0) for tp in places))
         for tp, was_nudged in zip(places, nudged, strict=True):
             if was_nudged:
                 consumer.on_buffer_drop(tp)
