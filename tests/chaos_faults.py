@@ -172,6 +172,9 @@ async def few_terms(stage: Stage) -> str:
     return await terms(stage, 4)
 
 
+SLOW = {"DRIFTLINE_WORKER__MAX_BATCH_RECORDS": "1000"}
+"""So that there is something left to consume after a minute."""
+
 FAULTS = (
     Fault("calm-quick", "no fault", EQUAL, calm),
     Fault("kill", "kill -9 of a random worker every 3-8 s, 4 workers, 30 kills", EQUAL, kills, seeds=3),
@@ -209,9 +212,9 @@ FAULTS = (
         "add or remove a worker every 1.5-4 s for 60 s",
         f"{EQUAL}, consuming within 30 s of the last change",
         storm,
-        environment={"DRIFTLINE_WORKER__MAX_BATCH_RECORDS": "400"},  # slow enough to have some left after a minute
+        environment=SLOW,
     ),
     Fault("scale", "1 -> 4 -> 1 workers, kill -9 of one", EQUAL, scaling),
-    Fault("term", "SIGTERM 20 times", f"{EQUAL}, exit 0 within 25 s", terms),
+    Fault("term", "SIGTERM 20 times", f"{EQUAL}, exit 0 within 25 s", terms, waits=True),
     Fault("term-quick", "SIGTERM 4 times", f"{EQUAL}, exit 0 within 25 s", few_terms),
 )

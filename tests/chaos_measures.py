@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.chaos_faults import SLOW
 from tests.chaos_stage import EQUAL, SMALL, Fault, Log, Size, Stage, small_log, standard_log
 from tests.chaos_view import until
 from tests.chaos_worker import MARK
@@ -132,10 +133,10 @@ FAULTS = (
     Fault(
         "members",
         "kill -9 of one of 3 workers, with worker.instance_id and started again at once; of another, not replaced; "
-        "shipped settings",
+        "shipped timeout and interval",
         f"{EQUAL}, its partitions consumed again within 20 s",
         members,
-        environment=SHIPPED,
+        environment=SHIPPED | SLOW,
     ),
     Fault(
         "term-away",
