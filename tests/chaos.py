@@ -217,6 +217,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.records, arguments.models, arguments.partitions = SMALL
+    if arguments.keep and arguments.keep.exists() and any(arguments.keep.iterdir()):
+        parser.error(f"{arguments.keep} is not empty: the brokers in it would go on with the logs that they have")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that brokers and workers are ended first
     sys.exit(min(1, asyncio.run(main_async(arguments))))
 
