@@ -172,7 +172,7 @@ async def few_terms(stage: Stage) -> str:
     return await terms(stage, 4)
 
 
-SLOW = {"DRIFTLINE_WORKER__MAX_BATCH_RECORDS": "1000"}
+SLOW = {"DRIFTLINE_WORKER__MAX_BATCH_RECORDS": "500"}
 """So that there is something left to consume after a minute."""
 
 FAULTS = (
