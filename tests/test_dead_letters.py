@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
+
+from aiokafka.partitioner import DefaultPartitioner
+
 from driftline.detectors.plan import Plan
 from driftline.detectors.watch import Watch
+from driftline.streams.app import StickyPartitioner
 from driftline.streams.dead_letters import Allowance
 from driftline.streams.memory import Record
 from driftline.streams.metrics import Metrics
@@ -44,3 +50,11 @@ def test_an_allowance_never_saves_more_than_a_minute() -> None:
     now_s = 10**6
     assert allowance.take(N_FLOOD) == PER_MINUTE
     assert allowance.take(1) == 0
+
+
+def test_dead_letters_stay_on_one_partition_for_a_batch_and_come_to_all() -> None:
+    choose, partitions = StickyPartitioner(), list(range(4))
+    chosen = [choose(None, partitions, partitions) for _ in range(8 * choose.RUN)]
+    assert Counter(chosen) == dict.fromkeys(partitions, 2 * choose.RUN)
+    assert sum(one != other for one, other in pairwise(chosen)) == 8
+    assert [choose(b"key", partitions, []) for _ in range(3)] == [DefaultPartitioner()(b"key", partitions, [])] * 3
