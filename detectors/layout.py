@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from driftline.detectors.adwin_streams import STREAMS
 from driftline.detectors.alike import Alike, grouped
 from driftline.detectors.arrays import F64, I64, Counts, Mask
 from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
@@ -25,10 +26,6 @@ TOTALS = ("n", "late", "scored", "outliers")
 N, LATE, SCORED, OUTLIERS = range(len(TOTALS))
 CONSTRAINTS = ("type", "null", "range", "category", "finite")
 """Per-record constraints, in the order of their counts."""
-
-
-ADWINS = ("adwin", "adwin_scale")
-"""Detectors of change: of level and of spread."""
 
 
 class AdwinOf(NamedTuple):
@@ -108,7 +105,7 @@ class Layout:
         """The ADWINs that the plan has on: those of level before those of spread, signals in the order of their cells."""
         return tuple(
             AdwinOf(name, signal, rule.threshold, row)
-            for name in ADWINS
+            for name in STREAMS
             for row, signal in enumerate(self.numeric)
             if (rule := self.rule(name, signal)).enabled and rule.threshold
         )

@@ -7,14 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from driftline.detectors.adwin import Window, feed_all, fresh
-from driftline.detectors.arrays import F64, I64, Mask
+from driftline.detectors.adwin_streams import STREAMS
+from driftline.detectors.arrays import F64, I64
 from driftline.detectors.columns import Columns
 from driftline.detectors.halfspace import Masses, score_and_learn
 from driftline.detectors.layout import Layout
 from driftline.detectors.outliers import leaf_numbers
-
-SCALE_CAP = 9.0
-"""Squares of normal scores are cut here (3 sigma), so that one extreme value is no change of scale."""
 
 
 class Change(NamedTuple):
@@ -102,16 +100,3 @@ def _p_values(online: Online, leaf: I64) -> F64:
     assert online.masses is not None
     found, online.masses = score_and_learn(online.masses, leaf)
     return ranks.p_values(found)
-
-
-def _location(normal_scores: F64, finite: Mask) -> F64:
-    """The scores themselves; what is not finite stands at the centre, 0, and is counted apart."""
-    return np.where(finite, normal_scores, 0.0)
-
-
-def _scale(normal_scores: F64, finite: Mask) -> F64:
-    """Capped squares; what is not finite stands at their mean, 1."""
-    return np.where(finite, np.minimum(normal_scores * normal_scores, SCALE_CAP), 1.0)
-
-
-STREAMS = {"adwin": _location, "adwin_scale": _scale}

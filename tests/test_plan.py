@@ -3,10 +3,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from driftline.detectors.adwin_streams import STREAMS
 from driftline.detectors.distances import DISTANCES
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.layout import CONSTRAINTS
-from driftline.detectors.online import STREAMS
 from driftline.detectors.plan import DETECTORS, Plan, plan_from
 
 LAYERED = plan_from(
