@@ -35,8 +35,8 @@ class Progress(NamedTuple):
     saved_offset
         Offset of the last checkpoint that was saved.
     waited
-        Batches of others that it may have waited for in the queue. It grows no further once it has had its turn, so that
-        a worker that works is not taken for a stuck one, and a partition that is passed over is seen all the same.
+        Batches of others that what was fetched of it has waited for. It grows no further once it must have had its turn,
+        so that a worker that works is not taken for a stuck one, and a partition that is passed over is seen all the same.
     """
 
     next_offset: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Whatever starts the tests in the background may have it ignored, and all that they start and interrupt would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KAFKA_SCRIPT = Path(__file__).parents[1] / "scripts" / "kafka"
 

@@ -242,6 +242,7 @@ async def fill(bootstrap: str, topic: str) -> None:
         await producer.stop()
 
 
+@pytest.mark.kafka
 def test_no_response_holds_more_than_its_bound_and_everything_is_read(kafka: str) -> None:
     asyncio.run(fill(kafka, "fetching-bounded"))
     freely, found = asyncio.run(largest_response(kafka, "fetching-bounded"))

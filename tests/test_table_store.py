@@ -6,6 +6,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError
 
 from driftline.streams import table_store
@@ -15,8 +17,6 @@ from tests.pump_bench import in_a_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-
-    import pytest
 
 
 def store_on(answer: Callable[[], Coroutine[None, None, None]], asked: list[tuple[str, int, int]]) -> TableStore:
@@ -64,3 +64,23 @@ async def test_a_commit_that_hangs_is_given_up_and_holds_no_other_up(monkeypatch
     await first.wait()
     assert await store.commit(1, 8)
     assert not await hanging
+
+
+@in_a_loop
+async def test_what_is_not_assigned_any_more_has_neither_position_nor_end() -> None:
+    consumer, mine, lost = AIOKafkaConsumer(), TopicPartition("predictions", 0), TopicPartition("predictions", 1)
+    consumer.assign([mine])
+    app = SimpleNamespace(consumer=SimpleNamespace(_thread=SimpleNamespace(_consumer=consumer)))
+    store = TableStore(app, "predictions", None, MemorySink(Session(Broker({}))))
+    with pytest.raises(AssertionError, match="not assigned"):
+        consumer.highwater(lost)  # aiokafka's own question ends whoever asks in the middle of a rebalance
+    assert (store.position(1), store.end(1)) == (0, None)
+    assert (store.position(0), store.end(0)) == (0, None)
+
+    read = consumer._subscription.subscription.assignment.state_value(mine)
+    read.seek(7)
+    read.highwater = 9
+    assert (store.position(0), store.end(0)) == (7, 9)
+    consumer.unsubscribe()
+    assert (store.position(0), store.end(0)) == (0, None)
+    await consumer.stop()

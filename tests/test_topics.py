@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from driftline.detectors.errors import OperatorError
+from driftline.streams.app import work
 from driftline.streams.config import Kafka, Settings, Topics, Worker
 from driftline.streams.connection import opened
 from driftline.streams.embedded import embedded_broker
@@ -38,6 +40,18 @@ async def configs(address: str, topics: Sequence[str]) -> dict[str, dict[str, st
     async with opened(AIOKafkaAdminClient, Kafka(bootstrap_servers=address)) as admin:
         (answer,) = await admin.describe_configs(asked)
     return {name: {key: value for key, value, *_ in entries} for _, _, _, name, entries in answer.resources}
+
+
+@pytest.mark.kafka
+def test_a_worker_without_its_changelogs_refuses_to_start(kafka: str) -> None:
+    """Its producer has to know them before Kafka can be away: a topic that it met only then would be a missing one."""
+    settings = of(kafka, "bare")
+    asyncio.run(create_topics(settings, 2))
+    other = msgspec.structs.replace(settings, worker=Worker(app_id="other"))
+    with pytest.raises(
+        OperatorError, match="no topic other-profiles-changelog, other-verdicts-changelog: make the topics"
+    ):
+        asyncio.run(work(other))
 
 
 @pytest.mark.kafka
