@@ -1,26 +1,15 @@
-"""From predictions to columns: one array per signal of one model version.
+"""From predictions to columns: one array per signal of one model version."""
 
-A value of the wrong type does not stop its record: in a numeric signal it is counted as not finite and as a violation
-of ``type``; in a categorical one it is spelled out and looked up like any level.
-"""
-
-import math
-import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter, itemgetter
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from driftline.detectors.arrays import F64, I64, Mask
-from driftline.detectors.baseline import PREDICTION
 from driftline.detectors.layout import Layout
 from driftline.detectors.records import Prediction
-
-_SPELLED = {"NaN", "Infinity", "-Infinity"}
-"""How JSON writers spell what JSON has no number for (as protobuf's JSON mapping does)."""
+from driftline.detectors.values import level_places, numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,130 +22,83 @@ class Columns:
         Shape (numeric signals, n). NaN is missing; an infinity is a value that is not finite or not a number.
     finite
         Which numeric values are finite, shape (numeric signals, n).
+    mistyped
+        Which numeric values are of the wrong type, same shape.
     cells
         Cell of the layout that each value is counted in, shape (signals, n).
     scores
         Normal scores of the numeric signals, shape (numeric signals, n); no meaning where not finite.
-    mistyped
-        (signal, row) of values of the wrong type.
     """
 
     numeric: F64
     finite: Mask
+    mistyped: Mask
     cells: I64
     scores: F64
-    mistyped: tuple[tuple[int, int], ...]
+
+
+class Chosen(NamedTuple):
+    """Rows of a batch, shape (n,), and the layout that they are read by."""
+
+    rows: I64
+    layout: Layout
 
 
 def columns(predictions: Sequence[Prediction], layout: Layout) -> Columns:
     """Turn records of one model version into columns."""
-    features = [prediction.features for prediction in predictions]
-    outputs = list(map(attrgetter("prediction"), predictions))
-    numeric, mistyped = _numeric(features, outputs, layout.numeric)
+    [found] = columns_of(predictions, [Chosen(np.arange(len(predictions)), layout)])
+    return found
+
+
+def columns_of(predictions: Sequence[Prediction], chosen: Sequence[Chosen]) -> list[Columns]:
+    """Turn records of several model versions into columns.
+
+    Models whose signals have the same names are read together, in the order of the batch: so the records lie in
+    memory, and a few rows of each of many models cost little more than as many rows of one.
+    """
+    alike: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+    for place, (_, layout) in enumerate(chosen):
+        alike.setdefault((layout.numeric, layout.categorical), []).append(place)
+    found: dict[int, Columns] = {}
+    for places in alike.values():
+        found |= zip(places, _read(predictions, [chosen[place] for place in places]), strict=True)
+    return [found[place] for place in range(len(chosen))]
+
+
+def _read(predictions: Sequence[Prediction], chosen: Sequence[Chosen]) -> Iterator[Columns]:
+    """Read rows by layouts whose signals have the same names."""
+    rows = np.concatenate([each.rows for each in chosen])
+    order = rows.argsort()
+    back = order.argsort()
+    read = [predictions[row] for row in rows[order].tolist()]
+    features, outputs = [each.features for each in read], [each.prediction for each in read]
+    layout = chosen[0].layout
+    numeric, mistyped = numbers(features, outputs, layout.numeric)
+    numeric, mistyped = numeric[:, back], mistyped[:, back]
     finite = np.isfinite(numeric)
-    cells = np.empty((len(layout.signals), len(features)), np.int64)
+    cells = np.empty((len(layout.signals), rows.size), np.int64)
+    reader = np.repeat(np.arange(len(chosen)), [each.rows.size for each in chosen])[order].tolist()
+    for place, name in enumerate(layout.categorical):
+        levels = [each.layout.levels[place] for each in chosen]
+        found = level_places(features, outputs, name, [levels[own] for own in reader])
+        cells[len(layout.numeric) + place] = found[back]
+    ends = np.cumsum([each.rows.size for each in chosen]).tolist()
+    for each, own in zip(chosen, map(slice, [0, *ends], ends), strict=True):
+        scores = _placed(each.layout, numeric[:, own], finite[:, own], cells[:, own])
+        yield Columns(numeric[:, own], finite[:, own], mistyped[:, own], cells[:, own], scores)
+
+
+def _placed(layout: Layout, numeric: F64, finite: Mask, cells: I64) -> F64:
+    """Turn places of levels into their cells, fill in those of numeric values, give their normal scores."""
+    k = len(layout.numeric)
+    of_places, first = layout.level_cells
+    cells[k:] = of_places.take(cells[k:] + first, mode="clip")
     with np.errstate(invalid="ignore"):  # infinity times a slope of 0: its score has no meaning
-        scores = _search(numeric, layout, cells[: len(layout.numeric)])
+        scores = _search(numeric, layout, cells[:k])
     if not finite.all():
-        missing = layout.missing_cell[: len(layout.numeric), None]
-        odd = np.where(np.isnan(numeric), missing, missing + 1)
-        np.copyto(cells[: len(layout.numeric)], odd, where=~finite)
-    for place, (name, levels) in enumerate(zip(layout.categorical, layout.level_cells, strict=True)):
-        cells[len(layout.numeric) + place] = _categorical(features, outputs, name, levels)
-    return Columns(numeric, finite, cells, scores, mistyped)
-
-
-def _categorical(
-    features: Sequence[Mapping[str, Any]], outputs: Sequence[Any], name: str, levels: Mapping[str | None, int]
-) -> I64:
-    """Cells of one categorical signal, shape (n,)."""
-    column: Iterable[Any] = map(most_probable, outputs) if name == PREDICTION else map(itemgetter(name), features)
-    try:
-        return np.fromiter(map(levels.__getitem__, column), np.int64, len(features))
-    except KeyError:  # an unseen level, or a record without this feature
-        values = map(most_probable, outputs) if name == PREDICTION else (row.get(name) for row in features)
-        return np.array([_level_cell(value, levels) for value in values], np.int64)
-
-
-def _numeric(
-    features: Sequence[Mapping[str, Any]], outputs: Sequence[Any], names: Sequence[str]
-) -> tuple[F64, tuple[tuple[int, int], ...]]:
-    """Numeric signals as an array of shape (signals, n), and the places of values of the wrong type."""
-    inputs = [name for name in names if name != PREDICTION]
-    values = np.empty((len(names), len(features)))
-    mistyped: list[tuple[int, int]] = []
-    careful = list(enumerate(names))
-    if len(inputs) > 1:
-        try:
-            flat = _packed(tuple(chain.from_iterable(map(itemgetter(*inputs), features))))
-        except (KeyError, struct.error):
-            pass
-        else:
-            rows = [place for place, name in careful if name != PREDICTION]
-            values[rows] = flat.reshape(len(features), len(inputs)).T
-            careful = [(place, name) for place, name in careful if name == PREDICTION]
-    for place, name in careful:
-        column = outputs if name == PREDICTION else [row.get(name) for row in features]
-        try:
-            values[place] = _packed(column)
-        except struct.error:
-            values[place] = [_number(value) for value in column]
-            mistyped += [(place, row) for row, value in enumerate(column) if _is_mistyped(value)]
-    return values, tuple(mistyped)
-
-
-def _packed(values: Sequence[Any]) -> F64:
-    """Numbers as an array, None as NaN; struct.error where any is neither: numpy would read the string ``"1"`` as 1."""
-    try:
-        raw = struct.pack(f"{len(values)}d", *values)  # in half the time of anything that takes an iterator
-    except struct.error:
-        raw = struct.pack(f"{len(values)}d", *[math.nan if value is None else value for value in values])
-    return np.frombuffer(raw)
-
-
-def _number(value: object) -> float:
-    """A number as it is, missing as NaN, anything else as infinity."""
-    if isinstance(value, float | int):
-        return float(value)
-    return math.nan if value is None else math.inf
-
-
-def _is_mistyped(value: object) -> bool:
-    return not (value is None or isinstance(value, float | int) or (isinstance(value, str) and value in _SPELLED))
-
-
-def most_probable(output: object) -> object:
-    """The most probable class of ``{class: probability}``, the first by name among equals; anything else as it is.
-
-    Examples
-    --------
-    >>> most_probable({"no": 0.4, "yes": 0.6}), most_probable({"b": 0.5, "a": 0.5}), most_probable(0.7)
-    ('yes', 'a', 0.7)
-    """
-    if not isinstance(output, dict):
-        return output
-    return min(output, key=lambda name: (-output[name], name), default=None)
-
-
-def level_text(value: object) -> str:
-    """How a categorical value that is not a string is spelled: as JSON, whole numbers without a fraction.
-
-    Examples
-    --------
-    >>> level_text(True), level_text(3.0), level_text(2.5), level_text("3")
-    ('true', '3', '2.5', '3')
-    """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _level_cell(value: Any, levels: Mapping[str | None, int]) -> int:
-    """Cell of one categorical value; the unseen level's cell stands before the missing one's."""
-    cell = levels.get(value)
-    return levels.get(level_text(value), levels[None] - 1) if cell is None else cell
+        missing = layout.missing_cell[:k, None]
+        np.copyto(cells[:k], np.where(np.isnan(numeric), missing, missing + 1), where=~finite)
+    return scores
 
 
 def _search(numeric: F64, layout: Layout, cells: I64) -> F64:

@@ -36,11 +36,8 @@ def violations(seen: Columns, layout: Layout) -> Violations:
         found += _places(seen.cells[k:] == missing[k:] - 1, layout, "category", k)
     if not all_finite:
         infinite = np.isinf(seen.numeric)
-        mistyped = np.zeros_like(infinite)
-        for signal, row in seen.mistyped:
-            mistyped[signal, row] = True
-        found += _places(mistyped, layout, "type", 0)
-        found += _places(infinite & ~mistyped, layout, "finite", 0)
+        found += _places(seen.mistyped, layout, "type", 0)
+        found += _places(infinite & ~seen.mistyped, layout, "finite", 0)
     if not found:
         return NONE
     table = np.concatenate(found, axis=1)

@@ -9,11 +9,11 @@ import numpy as np
 from driftline.detectors import outliers
 from driftline.detectors.arrays import F64
 from driftline.detectors.baseline import PREDICTION, Baseline, CategoricalSignal, NumericSignal, OutlierProfile, Signal
-from driftline.detectors.columns import level_text, most_probable
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.halfspace import Masses, score_and_learn
 from driftline.detectors.normal_scores import TAIL_SHARES
 from driftline.detectors.records import Value
+from driftline.detectors.values import level_text, most_probable
 
 N_BINS = 20
 IMPOSSIBLE_SHARE = 1e-7

@@ -9,12 +9,12 @@ import numpy as np
 from driftline.detectors.alerts import Alert, Origin, Window
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.cell import Cell, OpenWindow
-from driftline.detectors.columns import Columns, columns
+from driftline.detectors.columns import Chosen, Columns, columns_of
 from driftline.detectors.events import Record, Violations, constraint_event, outlier_event, violations
 from driftline.detectors.layout import CONSTRAINTS, Layout
 from driftline.detectors.online import Change, Online, outlier_p_values
 from driftline.detectors.partials import ChangePoint, Mark, Partial
-from driftline.detectors.records import Batch, Prediction
+from driftline.detectors.records import Batch
 from driftline.detectors.watch import ModelKey, Watch
 
 
@@ -57,8 +57,8 @@ class Rows:
         Start of the window that each is counted in, shape (n,).
     is_late
         Whether it is counted as late there, shape (n,).
-    predictions
-        The n predictions.
+    places
+        Which of the batch's records they are, shape (n,).
     """
 
     key: ModelKey
@@ -66,12 +66,13 @@ class Rows:
     event_ms: I64
     start_ms: I64
     is_late: Mask
-    predictions: list[Prediction]
+    places: I64
 
     def at(self, key: ModelKey, rows: I64) -> "Rows":
         """Some of the rows, by their indices, as those of a model version."""
-        predictions = [self.predictions[row] for row in rows.tolist()]
-        return Rows(key, self.offsets[rows], self.event_ms[rows], self.start_ms[rows], self.is_late[rows], predictions)
+        return Rows(
+            key, self.offsets[rows], self.event_ms[rows], self.start_ms[rows], self.is_late[rows], self.places[rows]
+        )
 
     def where(self, mask: Mask) -> "Rows":
         """The rows at which a mask of shape (n,) holds."""
@@ -93,29 +94,28 @@ class Observed:
         Where they go, by which bins, and the records.
     online
         The detectors that they are fed to; None for none.
-    seen
-        The records as columns.
     """
 
     cell: Cell
     layout: Layout
     rows: Rows
     online: Online | None
-    seen: Columns
 
 
 def take_in(groups: Iterable[tuple[Cell, Rows]], batch: Batch, watch: Watch, out: Profiled) -> None:
     """Add each model version's records to its windows and feed its detectors."""
     observed = [each for cell, rows in groups for each in _observed(cell, rows, batch, watch, out)]
-    for each, p_values in zip(observed, outlier_p_values([(each.online, each.seen) for each in observed]), strict=True):
-        _count(each, p_values, batch, out)
+    seen = columns_of(batch.predictions, [Chosen(each.rows.places, each.layout) for each in observed])
+    p_values = outlier_p_values([(each.online, own) for each, own in zip(observed, seen, strict=True)])
+    for each, own, chances in zip(observed, seen, p_values, strict=True):
+        _count(each, own, chances, batch, out)
 
 
 def _observed(cell: Cell, rows: Rows, batch: Batch, watch: Watch, out: Profiled) -> list[Observed]:
     """What of one model version's records is timely; the rest is told of."""
     fresh = rows.where(rows.offsets >= cell.next_offset)
-    out.skipped += len(rows.predictions) - len(fresh.predictions)
-    if not fresh.predictions:
+    out.skipped += rows.places.size - fresh.places.size
+    if not fresh.places.size:
         return []  # not changed: a snapshot of a cell that is ahead of its partition must not be dated back
     layouts = {start: _layout(cell, start, watch) for start in fresh.starts}
     _reject_unwatched(fresh, layouts, out)
@@ -124,10 +124,9 @@ def _observed(cell: Cell, rows: Rows, batch: Batch, watch: Watch, out: Profiled)
     cell.next_offset = max(cell.next_offset, batch.next_offset)
     cell.is_dirty = True
     return [
-        Observed(cell, layout, chosen, online, columns(chosen.predictions, layout))
-        for layout, fed, unfed in _by_layout(fresh.where(~fresh.is_late), layouts)
-        for chosen, online in ((fed, cell.detectors(layout) if fed.predictions else None), (unfed, None))
-        if chosen.predictions
+        Observed(cell, layout, chosen, cell.detectors(layout) if is_fed else None)
+        for layout, chosen, is_fed in _by_layout(fresh.where(~fresh.is_late), layouts)
+        if chosen.places.size
     ]
 
 
@@ -150,27 +149,30 @@ def _count_late(cell: Cell, late: Rows, layouts: Mapping[int, Layout | None], ou
             out.late += n
 
 
-def _by_layout(timely: Rows, layouts: Mapping[int, Layout | None]) -> Iterator[tuple[Layout, Rows, Rows]]:
-    """Timely rows per layout, oldest first: those that the detectors are fed, and the others.
+def _by_layout(timely: Rows, layouts: Mapping[int, Layout | None]) -> Iterator[tuple[Layout, Rows, bool]]:
+    """Timely rows per layout, oldest first, and whether the detectors are fed them.
 
     Detectors never go back to an older baseline: its records are fed up to the first record of a newer one.
     """
     distinct = {id(layout): layout for layout in layouts.values() if layout is not None}.values()
-    ordered = sorted(distinct, key=lambda layout: layout.baseline.effective_from_ms)
-    newer = np.zeros_like(timely.is_late)
-    chosen = []
-    for layout in reversed(ordered):
+    chosen: list[tuple[Layout, Rows, bool]] = []
+    newer = None
+    for layout in sorted(distinct, key=lambda layout: layout.baseline.effective_from_ms, reverse=True):
         own = [start for start in layouts if layouts[start] is layout]
         mine = timely.start_ms == own[0] if len(own) == 1 else np.isin(timely.start_ms, own)
-        passed = np.logical_or.accumulate(newer)
-        chosen.append((layout, timely.where(mine & ~passed), timely.where(mine & passed)))
-        newer |= mine
+        if newer is None:
+            chosen.append((layout, timely.where(mine), True))
+            newer = mine
+        else:
+            passed = np.logical_or.accumulate(newer)
+            chosen += [(layout, timely.where(mine & passed), False), (layout, timely.where(mine & ~passed), True)]
+            newer |= mine
     return reversed(chosen)
 
 
-def _count(each: Observed, p_values: F64 | None, batch: Batch, out: Profiled) -> None:
+def _count(each: Observed, seen: Columns, p_values: F64 | None, batch: Batch, out: Profiled) -> None:
     """Count records in their windows and feed them to the detectors of change, in log order."""
-    cell, layout, rows, seen = each.cell, each.layout, each.rows, each.seen
+    cell, layout, rows = each.cell, each.layout, each.rows
     broken = violations(seen, layout)
     changes = each.online.feed(seen) if each.online else []
     starts = rows.starts

@@ -21,6 +21,7 @@ from driftline.detectors.halfspace import Masses
 from driftline.detectors.outliers import Ranks, Scale, unpacked
 from driftline.detectors.plan import Plan, Rule
 from driftline.detectors.segments import Segments
+from driftline.detectors.values import Levels, places_of
 
 TOTALS = ("n", "late", "scored", "outliers")
 N, LATE, SCORED, OUTLIERS = range(len(TOTALS))
@@ -242,12 +243,21 @@ class Layout:
         }
 
     @cached_property
-    def level_cells(self) -> list[dict[str | None, int]]:
-        """Per categorical signal, level to cell; None, a missing value, too."""
-        tables: list[dict[str | None, int]] = []
-        for place, name in enumerate(self.categorical, start=len(self.numeric)):
-            signal = self.baseline.signals[name]
-            assert isinstance(signal, CategoricalSignal)
-            first = int(self.starts[place])
-            tables.append({None: int(self.missing_cell[place])} | {v: first + i for i, v in enumerate(signal.levels)})
-        return tables
+    def levels(self) -> list[Levels]:
+        """Per categorical signal, a place for each level, for unseen ones and for a missing value."""
+        return [places_of(tuple(sorted(signal.levels))) for signal in self._categorical]
+
+    @cached_property
+    def level_cells(self) -> tuple[I64, I64]:
+        """Cells of all places of all categorical signals, and where each signal's begin among them, shape (signals, 1)."""
+        first: list[int] = []
+        cells: list[int] = []
+        for signal, start in zip(self._categorical, self.starts[len(self.numeric) :].tolist(), strict=False):
+            k = len(signal.levels)
+            first.append(len(cells))
+            cells += [start + place for place in (*sorted(range(k), key=signal.levels.__getitem__), k, k + 1)]
+        return np.array(cells, np.int64), np.array(first, np.int64)[:, None]
+
+    @property
+    def _categorical(self) -> list[CategoricalSignal]:
+        return [each for each in self.baseline.signals.values() if isinstance(each, CategoricalSignal)]

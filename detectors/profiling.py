@@ -98,9 +98,8 @@ def _grouped(
     state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: Profiled
 ) -> tuple[Iterator[Rows], Closing]:
     """Reject what can't be used, find each record's watermark, and group by model version."""
-    predictions = batch.predictions[fresh:]
-    offsets, event_ms = batch.offsets[fresh:], batch.event_ms[fresh:]
-    keys, codes = _coded(predictions)
+    offsets, event_ms, places = batch.offsets[fresh:], batch.event_ms[fresh:], np.arange(fresh, batch.offsets.size)
+    keys, codes = _coded(batch.predictions[fresh:])
     known = np.array([_fault(key, state, watch) is None for key in keys], np.bool_)
     ahead = event_ms > batch.appended_ms[fresh:] + watch.plan.max_ahead_ms
     usable = known[codes] & ~ahead
@@ -109,14 +108,13 @@ def _grouped(
         out.rejected.append((int(offsets[row]), reason))
     if out.rejected:
         kept = usable.nonzero()[0]
-        offsets, event_ms, codes = offsets[kept], event_ms[kept], codes[kept]
-        predictions = [predictions[row] for row in kept.tolist()]
+        offsets, event_ms, codes, places = offsets[kept], event_ms[kept], codes[kept], places[kept]
     before = highest_before(event_ms, state.highest_ms)
     start_ms, late = _placed(event_ms, before, state.closed_ms, watch.plan)
     after = np.maximum(before, event_ms)
     if after.size:
         state.highest_ms = int(after[-1])
-    every = Rows(("", ""), offsets, event_ms, start_ms, late, predictions)
+    every = Rows(("", ""), offsets, event_ms, start_ms, late, places)
     return _by_model(every, codes, keys), Closing(after, offsets)
 
 

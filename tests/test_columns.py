@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.columns import Columns, columns
+from driftline.detectors.columns import Chosen, Columns, columns, columns_of
 from driftline.detectors.fit import fit
 from driftline.detectors.layout import Layout
 from driftline.detectors.plan import Plan
@@ -42,7 +43,7 @@ def test_one_odd_value_changes_nothing_for_the_others_of_its_batch(seed: int, ro
     others = np.ones((len(LAYOUT.signals), 20), np.bool_)
     others[LAYOUT.signals.index(name), row] = False
     assert (soiled.cells == clean.cells)[others].all()
-    assert soiled.mistyped == ((LAYOUT.signals.index(name), row),)
+    assert np.argwhere(soiled.mistyped).tolist() == [[LAYOUT.signals.index(name), row]]
     assert (~soiled.finite).sum() == 1
 
 
@@ -54,6 +55,21 @@ def test_the_rows_of_a_batch_do_not_depend_on_each_other() -> None:
     assert np.concatenate([each.finite for each in alone], axis=1).tolist() == whole.finite.tolist()
 
 
+@given(reader=st.lists(st.integers(0, 3), min_size=1, max_size=20), seed=st.integers(0, 100))
+def test_rows_of_several_models_read_together_are_as_those_of_each_alone(reader: list[int], seed: int) -> None:
+    few = Layout.of(
+        fit("m", "2", {"x": [1.0, 2.0], "y": [0.0, 3.0], "colour": ["blue", "red"], "prediction": [0, 1]}), Plan()
+    )
+    layouts = [LAYOUT, Layout.of(plain(seed=7), Plan()), few, CLASSES]
+    rows = sample(len(reader), seed)
+    rows[seed % len(rows)] = prediction({"x": "odd", "colour": "mauve", "y": None}, {"yes": 1.0})
+    chosen = [Chosen(np.flatnonzero(np.array(reader) == place), layout) for place, layout in enumerate(layouts)]
+    for each, found in zip(chosen, columns_of(rows, chosen), strict=True):
+        alone = columns([rows[row] for row in each.rows.tolist()], each.layout)
+        for field in dataclasses.fields(Columns):
+            np.testing.assert_array_equal(getattr(found, field.name), getattr(alone, field.name), field.name)
+
+
 @pytest.mark.parametrize("name", ["x", "colour"])
 def test_null_and_absent_both_are_missing(name: str) -> None:
     assert cell(name, None) == "missing"
@@ -63,18 +79,18 @@ def test_null_and_absent_both_are_missing(name: str) -> None:
 @pytest.mark.parametrize("value", ["forty", "", "1.5", "nan"])
 def test_text_where_a_number_belongs_is_not_finite_and_mistyped(value: str) -> None:
     assert cell("x", value) == "nonfinite"
-    assert read({"x": value}).mistyped == ((0, 0),)
+    assert read({"x": value}).mistyped.tolist() == [[True], [False], [False]]
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 def test_spelled_out_non_numbers_are_not_finite_but_of_the_right_type(value: str) -> None:
     assert cell("x", value) == "nonfinite"
-    assert read({"x": value}).mistyped == ()
+    assert not read({"x": value}).mistyped.any()
 
 
 def test_booleans_and_integers_are_numbers() -> None:
     assert cell("x", True) == cell("x", 1) == cell("x", 1.0)  # noqa: FBT003 - a feature's value
-    assert read({"x": True}).mistyped == ()
+    assert not read({"x": True}).mistyped.any()
 
 
 def test_a_value_at_an_edge_belongs_to_the_bin_above_it_and_tails_are_open() -> None:
@@ -107,7 +123,7 @@ def test_probabilities_of_classes_count_as_the_most_probable_one(output: Any, ex
 
 def test_a_class_where_a_score_belongs_is_mistyped() -> None:
     place = LAYOUT.signals.index("prediction")
-    assert read({}, {"yes": 1.0}).mistyped == ((place, 0),)
+    assert np.argwhere(read({}, {"yes": 1.0}).mistyped).tolist() == [[place, 0]]
     assert cell("prediction", {"yes": 1.0}) == "nonfinite"
 
 
