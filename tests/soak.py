@@ -4,6 +4,9 @@
 suite's. Then records flow at half of it, with event times of now, while memory, descriptors, threads and tasks are
 sampled. After a first third, in which windows, detectors and caches fill, memory must not rise by more than
 ``MAX_SLOPE`` and the others must stay where they are.
+
+The world changes every few minutes and back again, for all models at once: alerts open and close, and ADWIN drops what
+it holds. In a world that never changes its windows grow for ever, as the logarithm of their values' number.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import orjson
 from aiokafka import AIOKafkaProducer
 
-from tests.chaos_log import Fleet, build_fleet
+from tests.chaos_log import Fleet, build_fleet, compact
 from tests.chaos_stage import run_kafka
 from tests.fleet import Workers, publish, settings_for
 from tests.onlooker import Onlooker, read, total
@@ -31,6 +35,10 @@ MAX_SLOPE = 2.0
 """MiB an hour."""
 SAMPLE_S = 5.0
 TICK_S = 0.1
+PHASE_S = 120.0
+"""How long the world stays as it is."""
+SHIFT = 1.0
+"""By how many standard deviations it changes."""
 MODELS, PARTITIONS = 64, 32
 N_TEMPLATES = 200_000
 WINDOW_MS = 10_000
@@ -69,18 +77,13 @@ async def flow(settings: Settings, fleet: Fleet, rate: float, until_s: float) ->
     """Publish the log's records again and again at a rate, their times moved to now; how many."""
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, linger_ms=20, max_batch_size=2**17)
     await producer.start()
-    templates = [
-        (partition, value.replace(str(event_ms).encode(), b"%d"))
-        for place in range(min(fleet.log_ends().values()) - 1)
-        for partition, records in enumerate(fleet.values)
-        for event_ms, value in records[place : place + 1]
-        if value is not None
-    ]
+    worlds = [_templates(fleet, 0.0), _templates(fleet, SHIFT)]
     sent, started = 0, time.monotonic()
     try:
         while time.monotonic() < until_s:
             due = int(rate * (time.monotonic() - started))
             now_ms = time.time_ns() // 1_000_000
+            templates = worlds[int((time.monotonic() - started) // PHASE_S) % len(worlds)]
             for place in range(sent, due):
                 partition, value = templates[place % len(templates)]
                 await producer.send(
@@ -91,6 +94,19 @@ async def flow(settings: Settings, fleet: Fleet, rate: float, until_s: float) ->
     finally:
         await producer.stop()
     return sent
+
+
+def _templates(fleet: Fleet, shift: float) -> list[tuple[int, bytes]]:
+    """Partition and bytes of each record, all partitions in turn, numbers shifted, with a place for its time."""
+    templates = []
+    for place in range(min(fleet.log_ends().values()) - 1):
+        for partition, records in enumerate(fleet.values):
+            document = orjson.loads(records[place][1] or b"")
+            shifted = {name: value + shift for name, value in document["features"].items() if name != "kind"}
+            document["features"] |= shifted
+            document["timestamp"] = 0
+            templates.append((partition, compact(document).replace(b'"timestamp":0', b'"timestamp":%d')))
+    return templates
 
 
 async def watch(worker: Onlooker, until_s: float) -> list[Sample]:
