@@ -1,13 +1,12 @@
 """Every metric of a worker, one a line: name, kind, unit, and what to do when it rises."""
 
-from collections import Counter as Counts
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-MAX_SERIES = 20_000
-"""Series per gauge of drift; beyond it new ones are dropped and counted."""
+from driftline.detectors.watch import ModelKey
+from driftline.streams.drift_gauge import DriftGauge
 
 
 class Metrics:
@@ -57,10 +56,11 @@ class Metrics:
         self.stale_partials = counter("stale_partials", "Partials for final windows: repetitions after a crash.")
         self.lost_partials = counter("lost_partials", "Partials that retention took before they were read.")
         self.unmatched_partials = counter("unmatched_partials", "Partials of another baseline than the window's.")
-        self.drift_score = gauge("drift_score", "Score of the last window.", "model", "version", "signal", "detector")
-        self.drift_active = gauge("drift_active", "1 while an alert is open.", "model", "version", "signal", "detector")
-        self.alerts = counter("alerts", "Alerts sent.", "model", "kind", "severity", "state")
         self.series_dropped = counter("series_dropped", "Drift series not exported for want of room.")
+        # Each full of its own series only: scores must not keep open alerts out.
+        self.drift_score = DriftGauge("drift_score", "Score of the last window.", registry, self.series_dropped)
+        self.drift_active = DriftGauge("drift_active", "1 while an alert is open.", registry, self.series_dropped)
+        self.alerts = counter("alerts", "Alerts sent.", "model", "kind", "severity", "state")
         self.models = gauge("models_watched", "Model versions with a baseline.")
         self.refused_baselines = counter("refused_baselines", "Records of topic baselines that can't be used.")
         # The process: on Linux its memory, CPU time and descriptors come with the library, under Prometheus' own names.
@@ -70,28 +70,13 @@ class Metrics:
         self.build.labels(version).set(1)
         for result in ("accepted", "late", "rejected", "replay_skipped"):
             self.records.labels(result)
-        self._series: dict[tuple[str, str], dict[tuple[Gauge, tuple[str, ...]], Gauge]] = {}
-        self._n_series = Counts[Gauge]()
 
     def exposition(self) -> bytes:
         """The registry in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def set_drift(self, gauge: Gauge, labels: tuple[str, str, str, str], value: float) -> None:
-        """Set a series of a model version, within the cap on series of its gauge: scores must not keep open alerts out."""
-        own = self._series.setdefault(labels[:2], {})
-        series = own.get((gauge, labels))
-        if series is None:
-            if self._n_series[gauge] >= MAX_SERIES:
-                self.series_dropped.inc()
-                return
-            series = own[gauge, labels] = gauge.labels(*labels)
-            self._n_series[gauge] += 1
-        series.set(value)
-
-    def forget(self, models: Iterable[tuple[str, str]]) -> None:
-        """Remove the series of model versions that another worker judges from now on."""
-        for key in models:
-            for gauge, labels in self._series.pop(key, ()):
-                gauge.remove(*labels)
-                self._n_series[gauge] -= 1
+    def forget(self, models: Iterable[ModelKey]) -> None:
+        """Remove the drift series of model versions that another worker judges from now on."""
+        for model in models:
+            self.drift_score.forget(model)
+            self.drift_active.forget(model)

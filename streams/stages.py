@@ -137,10 +137,10 @@ class VerdictStage:
         state, damaged = verdict_snapshot.load(partition, saved, self._shared.partials_partitions)
         metrics = self._shared.metrics
         metrics.damaged.labels("verdict").inc(len(damaged))
-        for (model, version), held in state.models.items():  # alerts that another worker opened
+        for model, held in state.models.items():  # alerts that another worker opened
             for (kind, signal), standing in held.standings.items():
                 if standing.severity:
-                    metrics.set_drift(metrics.drift_active, (model, version, signal, kind), 1.0)
+                    metrics.drift_active.set(model, signal, kind, 1.0)
         return state, damaged
 
     def step(self, state: FleetState, records: Sequence[Raw]) -> tuple[FleetState, list[Outgoing]]:
@@ -163,13 +163,12 @@ class VerdictStage:
             for name, signal in found.signals.items():
                 for detector, score in signal.scores.items():
                     if score is not None:
-                        place = (found.model, found.version, name, detector)
-                        metrics.set_drift(metrics.drift_score, place, score)
+                        metrics.drift_score.set((found.model, found.version), name, detector, score)
         for alert in out.alerts:
             metrics.alerts.labels(alert.model, alert.kind, alert.severity, alert.state).inc()
             if alert.state != "event":
-                place = (alert.model, alert.version, alert.signal, alert.kind)
-                metrics.set_drift(metrics.drift_active, place, float(alert.state == "firing"))
+                is_open = alert.state == "firing"
+                metrics.drift_active.set((alert.model, alert.version), alert.signal, alert.kind, float(is_open))
 
     def idle(self, state: FleetState) -> list[Outgoing]:
         """Stage 2 has nothing to say of its own silence."""

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 
 from driftline.detectors.plan import plan_from
 from driftline.streams import wire
-from driftline.streams.metrics import MAX_SERIES
+from driftline.streams.drift_gauge import MAX_SERIES
 from tests.chaos_log import N_FEATURES, WINDOW_MS, Fleet, build_fleet
 from tests.chaos_probe import batches
 from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage

@@ -21,7 +21,8 @@ from driftline.detectors.plan import Plan
 from driftline.detectors.policy import Standing
 from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
-from driftline.streams.metrics import MAX_SERIES, Metrics
+from driftline.streams.drift_gauge import LABELS, MAX_SERIES, DriftGauge
+from driftline.streams.metrics import Metrics
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.wire import Remains
 
@@ -46,8 +47,13 @@ def table() -> str:
 
 
 def registered() -> list[Row]:
-    metrics = [each for each in vars(Metrics("1.2.3")).values() if isinstance(each, MetricWrapperBase)]
-    return [Row(shown_name(each), str(each._type), tuple(each._labelnames)) for each in metrics]
+    return [
+        Row(each.name, "gauge", LABELS)
+        if isinstance(each, DriftGauge)
+        else Row(shown_name(each), str(each._type), tuple(each._labelnames))
+        for each in vars(Metrics("1.2.3")).values()
+        if isinstance(each, MetricWrapperBase | DriftGauge)
+    ]
 
 
 def shown_name(metric: MetricWrapperBase) -> str:
@@ -135,7 +141,7 @@ def test_what_a_worker_holds_of_its_machine_is_told_and_documented() -> None:
 def test_the_exposition_is_read_back_by_prometheus_own_parser() -> None:
     metrics = Metrics("1.2.3")
     metrics.batch_seconds.labels("profiling").observe(0.01)
-    metrics.set_drift(metrics.drift_score, ("churn", "v3", 'age\n"quoted" \\ µ', "psi"), 0.25)
+    metrics.drift_score.set(("churn", "v3"), 'age\n"quoted" \\ µ', "psi", 0.25)
     metrics.records.labels("late").inc(3)
     seen = samples(metrics)
     labels = {"model": "churn", "version": "v3", "signal": 'age\n"quoted" \\ µ', "detector": "psi"}
@@ -153,8 +159,8 @@ def test_the_results_of_records_are_there_before_the_first_record(result: str) -
 # The cap on series, and forgetting.
 
 
-def place(n: int) -> tuple[str, str, str, str]:
-    return "churn", f"v{n % 2}", f"signal {n}", "psi"
+def place(n: int) -> tuple[tuple[str, str], str, str]:
+    return ("churn", f"v{n % 2}"), f"signal {n}", "psi"
 
 
 def n_scores(metrics: Metrics) -> int:
@@ -165,17 +171,17 @@ def n_scores(metrics: Metrics) -> int:
 def test_series_beyond_the_cap_are_counted_and_not_exported() -> None:
     metrics = Metrics("1.2.3")
     for n in range(MAX_SERIES + 7):
-        metrics.set_drift(metrics.drift_score, place(n), 0.5)
-    metrics.set_drift(metrics.drift_active, place(0), 1.0)  # an open alert is not kept out by scores
-    metrics.set_drift(metrics.drift_score, place(3), 0.75)  # one that is there goes on
+        metrics.drift_score.set(*place(n), 0.5)
+    metrics.drift_active.set(*place(0), 1.0)  # an open alert is not kept out by scores
+    metrics.drift_score.set(*place(3), 0.75)  # one that is there goes on
     assert n_scores(metrics) == MAX_SERIES
     assert value(metrics, "series_dropped_total") == 7
     assert len(next(iter(metrics.drift_active.collect())).samples) == 1
-    model, version, signal, detector = place(3)
+    (model, version), signal, detector = place(3)
     assert value(metrics, "drift_score", model=model, version=version, signal=signal, detector=detector) == 0.75
 
     metrics.forget([("churn", "v0")])
-    metrics.set_drift(metrics.drift_score, place(MAX_SERIES + 1), 1.0)  # there is room again
+    metrics.drift_score.set(*place(MAX_SERIES + 1), 1.0)  # there is room again
     assert n_scores(metrics) == MAX_SERIES / 2 + 1
     assert value(metrics, "series_dropped_total") == 7
 
@@ -185,7 +191,7 @@ def test_ten_thousand_models_make_no_more_series_than_the_cap_and_every_other_va
     models, signals = 10_000, 21
     for model in range(models):
         for signal in range(signals):
-            metrics.set_drift(metrics.drift_score, (f"m{model}", "1", f"x{signal}", "psi"), 0.5)
+            metrics.drift_score.set((f"m{model}", "1"), f"x{signal}", "psi", 0.5)
     assert n_scores(metrics) == MAX_SERIES
     assert value(metrics, "series_dropped_total") == models * signals - MAX_SERIES
 
@@ -194,8 +200,8 @@ def test_ten_thousand_models_make_no_more_series_than_the_cap_and_every_other_va
 def test_what_is_forgotten_is_gone_and_nothing_else(named: list[tuple[str, str, str]]) -> None:
     metrics = Metrics("1.2.3")
     for model, version, signal in named:
-        metrics.set_drift(metrics.drift_score, (model, version, signal, "psi"), 0.5)
-        metrics.set_drift(metrics.drift_active, (model, version, signal, "drift"), 1.0)
+        metrics.drift_score.set((model, version), signal, "psi", 0.5)
+        metrics.drift_active.set((model, version), signal, "drift", 1.0)
     metrics.forget([("a", "1"), ("never", "seen")])
     families = [family for gauge in (metrics.drift_score, metrics.drift_active) for family in gauge.collect()]
     left = [sample.labels for family in families for sample in family.samples]
@@ -243,7 +249,7 @@ def test_a_revoked_partition_takes_its_series_along() -> None:
     state, _ = profiling.restore(0, {})
     state, _ = profiling.step(state, records(prediction()))
     for version in ("v1", "v2"):
-        metrics.set_drift(metrics.drift_active, ("churn", version, "age", "drift"), 1.0)
+        metrics.drift_active.set(("churn", version), "age", "drift", 1.0)
     assert value(metrics, "watermark_timestamp_seconds", partition="0") is not None
 
     profiling.released(state)
