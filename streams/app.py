@@ -16,6 +16,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.watch import Watch
+from driftline.streams.allocator import keep_large_buffers_apart
 from driftline.streams.baselines import BaselineFollower
 from driftline.streams.batching import batch_scheduler
 from driftline.streams.config import Settings
@@ -247,6 +248,7 @@ def run_worker(settings: Settings) -> int:
     # Closed after a clean stop only: it would wait for ever for aiokafka's tasks, which don't heed their cancellation
     # while brokers are away. They end with the process.
     runner = asyncio.Runner()
+    keep_large_buffers_apart()
     try:
         worker = settings.worker
         with bounded(worker.max_batch_bytes, worker.max_record_bytes, worker.max_batch_records):
