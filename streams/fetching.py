@@ -11,13 +11,14 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any, ClassVar
 
+import msgspec
 from aiokafka.consumer import consumer, fetcher
 from aiokafka.errors import CorruptRecordException
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from driftline.streams.codecs import BatchTooLarge, limited
 from driftline.streams.seams import Polled
-from driftline.streams.wire import MAX_DEAD_LETTER, Remains
+from driftline.streams.wire import MAX_DEAD_LETTER, Raw, Remains
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,25 @@ def polls_per_fetch(max_batch_records: int) -> int:
     return 1 + MAX_FETCH_BYTES // (SMALL_RECORD_BYTES * max_batch_records)
 
 
+class FetchedRecord(msgspec.Struct, gc=False):
+    """A record with the names of aiokafka's ``ConsumerRecord``, made in a third of its time, in two thirds of its memory.
+
+    Kept out of the cyclic garbage collector, as what is decoded from it: tens of thousands wait for their turn.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    checksum: None
+    serialized_key_size: int
+    serialized_value_size: int
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
 class _Batches:
     """The batches of one fetch, aiokafka's ``MemoryRecords``; it remembers the one that is being read."""
 
@@ -72,14 +92,14 @@ class ReadableRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokaf
     """
 
     next_fetch_offset: int
-    _records_iterator: Iterator[ConsumerRecord[Any, Any]]
-    _suspects: ClassVar[dict[TopicPartition, tuple[int, int]]] = {}
+    _records_iterator: Iterator[FetchedRecord]
+    _suspects: ClassVar[dict[TopicPartition, tuple[int, int]]]
     """Per partition, end and failed attempts of the batch that failed last."""
 
     def __init__(self, tp: TopicPartition, records: Any, *rest: Any) -> None:
         super().__init__(tp, _Batches(records), *rest)
 
-    def __next__(self) -> ConsumerRecord[Any, Any]:
+    def __next__(self) -> FetchedRecord:
         try:
             return next(self._records_iterator)
         except StopIteration:
@@ -90,7 +110,24 @@ class ReadableRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokaf
             self._records_iterator = self._after(error)
             return next(self)
 
-    def _after(self, error: Exception) -> Iterator[ConsumerRecord[Any, Any]]:
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> FetchedRecord:
+        """What aiokafka hands over; nobody here sets a deserializer."""
+        key, value = record.key, record.value
+        return FetchedRecord(
+            tp.topic,
+            tp.partition,
+            record.offset,
+            record.timestamp,
+            record.timestamp_type,
+            key,
+            value,
+            None,
+            -1 if key is None else len(key),
+            -1 if value is None else len(value),
+            tuple(record.headers),
+        )
+
+    def _after(self, error: Exception) -> Iterator[FetchedRecord]:
         """What follows where a batch can't be read further: nothing, lest it be fetched again, or stand-ins."""
         end = self._records.current.next_offset
         suspect, attempts = self._suspects.get(self._tp, (end, 0))
@@ -100,7 +137,7 @@ class ReadableRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokaf
             return iter(())
         return chain(self._stand_ins(error), self._unpack_records())
 
-    def _stand_ins(self, error: Exception) -> Iterator[ConsumerRecord[Any, Any]]:
+    def _stand_ins(self, error: Exception) -> Iterator[FetchedRecord]:
         """One record for every offset of the batch that was not read."""
         tp, batch = self._tp, self._records.current
         offsets = range(max(self.next_fetch_offset, getattr(batch, "base_offset", 0)), batch.next_offset)
@@ -108,7 +145,7 @@ class ReadableRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokaf
         reason = "batch_too_large" if isinstance(error, BatchTooLarge) else "batch_corrupt"
         for offset in offsets:
             self.next_fetch_offset = offset + 1
-            yield ConsumerRecord(*tp, offset, 0, 0, None, Remains(reason), None, -1, 0, ())
+            yield FetchedRecord(tp.topic, tp.partition, offset, 0, 0, None, Remains(reason), None, -1, 0, ())
 
 
 class BoundedPoll(fetcher.FetchResult):  # type: ignore[misc]  # as above
@@ -120,7 +157,7 @@ class BoundedPoll(fetcher.FetchResult):  # type: ignore[misc]  # as above
     most: ClassVar[int]
     """Records that a whole poll takes."""
 
-    def getall(self, max_records: int | None = None) -> list[ConsumerRecord[Any, Any]]:
+    def getall(self, max_records: int | None = None) -> list[Raw]:
         """What one poll takes.
 
         Nothing where most of the poll is used up already: the rest would cut the batch in two, and the next poll takes
@@ -130,7 +167,7 @@ class BoundedPoll(fetcher.FetchResult):  # type: ignore[misc]  # as above
             return []
         if max_records is not None and max_records < self.most // 2:
             return []
-        records, found, left = self._partition_records, [], POLL_BYTES
+        records, found, left = self._partition_records, list[Raw](), POLL_BYTES
         start = records.next_fetch_offset
         for record in records:
             size = record.serialized_key_size + record.serialized_value_size
@@ -153,12 +190,12 @@ class BoundedFetcher(fetcher.Fetcher):  # type: ignore[misc]  # as above
         super().__init__(*places, **options | {"fetch_max_bytes": RESPONSE_BYTES})
 
 
-def _cut(record: ConsumerRecord[Any, Any]) -> ConsumerRecord[Any, Any]:
+def _cut(record: FetchedRecord) -> FetchedRecord:
     """A record that is too large for anything, as what its dead letter needs of it."""
     value = record.value or b""
     remains = Remains("too_large", value[:MAX_DEAD_LETTER], len(value))
     place = record.topic, record.partition, record.offset, record.timestamp, record.timestamp_type
-    return ConsumerRecord(*place, None, remains, None, -1, len(remains), ())
+    return FetchedRecord(*place, None, remains, None, -1, len(remains), ())
 
 
 @contextmanager
@@ -176,10 +213,11 @@ def bounded(max_batch_bytes: int, max_record_bytes: int, max_batch_records: int)
     """
     bounds = {"largest": max(max_record_bytes, POLL_BYTES), "most": max_batch_records}
     poll = type("Poll", (BoundedPoll,), bounds)
+    readable = type("Records", (ReadableRecords,), {"_suspects": {}})
     with ExitStack() as stack:
         stack.enter_context(limited(max_batch_bytes))
         for module, name, replacement in (
-            (fetcher, "PartitionRecords", ReadableRecords),
+            (fetcher, "PartitionRecords", readable),
             (fetcher, "FetchResult", poll),
             (consumer, "Fetcher", BoundedFetcher),
         ):

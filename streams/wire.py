@@ -29,7 +29,7 @@ _stage_two = msgspec.msgpack.Decoder(Partial | Mark).decode
 
 
 class Raw(Protocol):
-    """What is read of a Kafka record; aiokafka's ``ConsumerRecord`` is one."""
+    """What is read of a Kafka record; what `fetching` makes is one."""
 
     topic: str
     partition: int
