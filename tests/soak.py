@@ -104,6 +104,7 @@ def _templates(fleet: Fleet, shift: float) -> list[tuple[int, bytes]]:
             document = orjson.loads(records[place][1] or b"")
             shifted = {name: value + shift for name, value in document["features"].items() if name != "kind"}
             document["features"] |= shifted
+            document["prediction"] += shift * len(shifted)
             document["timestamp"] = 0
             templates.append((partition, compact(document).replace(b'"timestamp":0', b'"timestamp":%d')))
     return templates

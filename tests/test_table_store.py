@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from driftline.streams import table_store
 from driftline.streams.memory import Broker, MemorySink, Session
-from driftline.streams.table_store import TableStore
+from driftline.streams.table_store import Slot, TableStore
 from tests.pump_bench import in_a_loop
 
 if TYPE_CHECKING:
@@ -84,3 +86,28 @@ async def test_what_is_not_assigned_any_more_has_neither_position_nor_end() -> N
     consumer.unsubscribe()
     assert (store.position(0), store.end(0)) == (0, None)
     await consumer.stop()
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1))
+def test_a_slot_holds_the_last_value_whatever_was_there_before(values: list[bytes]) -> None:
+    slot = Slot(values[0])
+    for value in values[1:]:
+        slot.write(value)
+    assert bytes(slot) == values[-1]
+    assert len(slot) == len(values[-1])
+
+
+@in_a_loop
+async def test_what_was_saved_is_loaded_over_what_the_changelog_gave_back() -> None:
+    table = SimpleNamespace(name="state", data={b"3/a": b"old", b"3/b": b"kept", b"31/a": b"another's"})
+    broker = Broker({"state": 32})
+    store = TableStore(None, "predictions", table, MemorySink(Session(broker)))
+    for newer in (b"new", b"newer than that", b"newest"):
+        await store.save(3, [(b"a", newer), (b"c", newer), (b"", b"own")])
+    await store.save(3, [(b"c", b"")])
+    assert store.load(3) == {b"a": b"newest", b"b": b"kept", b"": b"own"}
+    table.data[b"3/a"] = b"another worker's"  # as Faust restores it
+    assert store.load(3)[b"a"] == b"another worker's"
+    await store.save(3, [(b"a", b"ours again")])
+    assert store.load(3)[b"a"] == b"ours again"
+    assert store.load(31) == {b"a": b"another's"}
