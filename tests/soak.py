@@ -5,7 +5,8 @@ suite's. Then records flow at half of it, with event times of now, while memory,
 sampled. After a first third, in which windows, detectors and caches fill, memory must not rise by more than
 ``MAX_SLOPE`` and the others must stay where they are.
 
-The world changes every few minutes and back again, for all models at once: alerts open and close, and ADWIN drops what
+It begins with a backlog, as after a restart: what a worker then has at work at once it never has again, and what it took
+from the system for that it keeps. The world changes every few minutes and back again, for all models at once: alerts open and close, and ADWIN drops what
 it holds. In a world that never changes its windows grow for ever, as the logarithm of their values' number.
 """
 
@@ -35,6 +36,8 @@ MAX_SLOPE = 2.0
 """MiB an hour."""
 SAMPLE_S = 5.0
 TICK_S = 0.1
+BACKLOG_S = 30.0
+"""How much of the flow comes at once in the beginning."""
 PHASE_S = 120.0
 """How long the world stays as it is."""
 SHIFT = 1.0
@@ -81,7 +84,7 @@ async def flow(settings: Settings, fleet: Fleet, rate: float, until_s: float) ->
     sent, started = 0, time.monotonic()
     try:
         while time.monotonic() < until_s:
-            due = int(rate * (time.monotonic() - started))
+            due = int(rate * (BACKLOG_S + time.monotonic() - started))
             now_ms = time.time_ns() // 1_000_000
             templates = worlds[int((time.monotonic() - started) // PHASE_S) % len(worlds)]
             for place in range(sent, due):
