@@ -5,9 +5,9 @@ suite's. Then records flow at half of it, with event times of now, while memory,
 sampled. After a first third, in which windows, detectors and caches fill, memory must not rise by more than
 ``MAX_SLOPE`` and the others must stay where they are.
 
-It begins with a backlog, as after a restart: what a worker then has at work at once it never has again, and what it took
-from the system for that it keeps. The world changes every few minutes and back again, for all models at once: alerts open and close, and ADWIN drops what
-it holds. In a world that never changes its windows grow for ever, as the logarithm of their values' number.
+It begins with a backlog, as after a restart: a worker never has more at work than then, and keeps what it took for it. The
+world changes every few minutes and back again, for all models at once: alerts open and close, and ADWIN drops what it
+holds. In a world that never changes its windows grow for ever, as the logarithm of their values' number.
 """
 
 from __future__ import annotations
