@@ -69,19 +69,19 @@ def _read(predictions: Sequence[Prediction], chosen: Sequence[Chosen]) -> Iterat
     """Read rows by layouts whose signals have the same names."""
     rows = np.concatenate([each.rows for each in chosen])
     order = rows.argsort()
-    back = order.argsort()
     read = [predictions[row] for row in rows[order].tolist()]
     features, outputs = [each.features for each in read], [each.prediction for each in read]
     layout = chosen[0].layout
     numeric, mistyped = numbers(features, outputs, layout.numeric)
-    numeric, mistyped = numeric[:, back], mistyped[:, back]
-    finite = np.isfinite(numeric)
     cells = np.empty((len(layout.signals), rows.size), np.int64)
     reader = np.repeat(np.arange(len(chosen)), [each.rows.size for each in chosen])[order].tolist()
     for place, name in enumerate(layout.categorical):
-        levels = [each.layout.levels[place] for each in chosen]
-        found = level_places(features, outputs, name, [levels[own] for own in reader])
-        cells[len(layout.numeric) + place] = found[back]
+        tables = [each.layout.levels[place] for each in chosen]
+        cells[len(layout.numeric) + place] = level_places(features, outputs, name, tables, reader)
+    if len(chosen) > 1:  # rows of each layout side by side again
+        back = order.argsort()
+        numeric, mistyped, cells = numeric[:, back], mistyped[:, back], cells[:, back]
+    finite = np.isfinite(numeric)
     ends = np.cumsum([each.rows.size for each in chosen]).tolist()
     for each, own in zip(chosen, map(slice, [0, *ends], ends), strict=True):
         scores = _placed(each.layout, numeric[:, own], finite[:, own], cells[:, own])

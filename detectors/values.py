@@ -68,15 +68,21 @@ def places_of(levels: tuple[str, ...]) -> Levels:
 
 
 def level_places(
-    features: Sequence[Mapping[str, Any]], outputs: Sequence[Any], name: str, levels: Sequence[Levels]
+    features: Sequence[Mapping[str, Any]],
+    outputs: Sequence[Any],
+    name: str,
+    tables: Sequence[Levels],
+    reader: Sequence[int],
 ) -> I64:
-    """Places of one categorical signal's values in n records, shape (n,), each looked up among its record's levels."""
+    """Places of one categorical signal's values in n records, shape (n,), each looked up in the table of its reader."""
     column: Iterable[Any] = map(most_probable, outputs) if name == PREDICTION else map(itemgetter(name), features)
     try:
-        return np.fromiter(map(getitem, levels, column), np.int64, len(features))
+        if all(table is tables[0] for table in tables):
+            return np.fromiter(map(tables[0].__getitem__, column), np.int64, len(features))
+        return np.fromiter(map(getitem, map(tables.__getitem__, reader), column), np.int64, len(features))
     except KeyError:  # an unseen level, or a record without this feature
         values = map(most_probable, outputs) if name == PREDICTION else (row.get(name) for row in features)
-        return np.fromiter(map(_place, values, levels), np.int64, len(features))
+        return np.fromiter(map(_place, values, map(tables.__getitem__, reader)), np.int64, len(features))
 
 
 def _packed(values: Sequence[Any]) -> F64:
