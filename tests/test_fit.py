@@ -17,7 +17,9 @@ from hypothesis.extra import numpy as hnp
 
 from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
 from driftline.detectors.errors import OperatorError, UnknownFormat
-from driftline.detectors.fit import MAX_LEVELS, fit, numeric_signal, plausible_bounds
+from driftline.detectors.fit import fit
+from driftline.detectors.fit_categorical import MAX_LEVELS
+from driftline.detectors.fit_numeric import numeric_signal, plausible_bounds
 
 finite = st.floats(-1e12, 1e12)
 tables = hnp.arrays(np.float64, st.integers(1, 300), elements=finite | st.sampled_from([0.0, 1.0, math.nan, math.inf]))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 from driftline.detectors.arrays import F64
-from driftline.detectors.fit import numeric_signal
+from driftline.detectors.fit_numeric import numeric_signal
 from driftline.detectors.normal_scores import LEAST_SHARE, TAIL_SHARES, knots
 from tests.adwins import Adwin
 
