@@ -12,7 +12,7 @@ import orjson
 
 from driftline.detectors.errors import OperatorError, UnknownFormat
 
-FORMAT = "driftline.baseline/1"
+FORMAT = "driftline.baseline/2"
 N_TAILS = 10
 PREDICTION = "prediction"
 """Name of the signal that holds the model's output."""
@@ -134,7 +134,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         First 16 hexadecimal digits of the SHA-256 of everything but ``hash`` and ``effective_from_ms``.
     """
 
-    format: Literal["driftline.baseline/1"] = msgspec.field(default="driftline.baseline/1")
+    format: Literal["driftline.baseline/2"] = msgspec.field(default="driftline.baseline/1")
     model: str
     version: str
     n: int
@@ -168,7 +168,9 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise OperatorError(f"not a baseline profile: {error}; make one with `driftline baseline build`") from error
         if found != FORMAT:
-            raise UnknownFormat(f"baseline format {found!r} is not {FORMAT!r}; upgrade driftline or rebuild it")
+            raise UnknownFormat(
+                f"baseline format {found!r} is not {FORMAT!r}: rebuild it with `driftline baseline build`, or upgrade driftline"
+            )
         try:
             baseline = msgspec.json.decode(raw, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

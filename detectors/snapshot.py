@@ -22,8 +22,8 @@ import msgspec
 from driftline.detectors.errors import DamagedState, UnknownFormat
 
 T = TypeVar("T")
-MAGIC, FORMAT = b"driftline", 2
-"""Older formats are read as well. 2: half-space masses of up to 255 rows as bytes; 1 had two bytes for each."""
+MAGIC, FORMAT = b"driftline", 3
+"""Only this format is read. Formats 1 and 2 counted other cells, by baselines of another format."""
 OWN = b""
 """Key of the partition's own cell, written last."""
 
@@ -77,14 +77,17 @@ def unseal(raw: bytes) -> Envelope:
     DamagedState
         For bytes that are not one, or whose checksum is wrong.
     UnknownFormat
-        For a sound envelope of a newer format or another river.
+        For a sound envelope of another format or another river.
     """
     magic, form, checksum = _FRAME.unpack_from(raw) if len(raw) >= _FRAME.size else (b"", 0, 0)
     body = memoryview(raw)[_FRAME.size :]
     if magic != MAGIC or checksum != zlib.crc32(body, form):
         raise DamagedState(f"snapshot of {len(raw)} bytes: wrong checksum")
-    if form > FORMAT:
-        raise UnknownFormat(f"snapshot format {form} is newer than {FORMAT}: use that driftline or a new --app-id")
+    if form != FORMAT:
+        raise UnknownFormat(
+            f"snapshot format {form}, this driftline reads format {FORMAT}: start it under a new --app-id, for which "
+            "`driftline topics create --app-id` makes the topics, or use the driftline that wrote it"
+        )
     envelope = decode(body, Envelope)
     if envelope.river != river_version():
         raise UnknownFormat(
