@@ -36,6 +36,10 @@ class NumericSignal(msgspec.Struct, tag="numeric", frozen=True, kw_only=True):
     tails
         Smallest and largest finite value and the quantiles between them and the outer edges, ascending, at the shares
         of ``normal_scores.TAIL_SHARES``. With the edges they turn a value into the normal score that ADWIN is fed.
+    text
+        Baseline rows whose value was text that holds a number. Such text is read as that number in live records too.
+    markers
+        Texts that stand for a missing value.
     """
 
     edges: list[float]
@@ -47,6 +51,8 @@ class NumericSignal(msgspec.Struct, tag="numeric", frozen=True, kw_only=True):
     mean: float
     sd: float
     tails: list[float]
+    text: int = 0
+    markers: tuple[str, ...] = ()
 
 
 class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=True):
@@ -65,6 +71,10 @@ class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=
     closed
         Whether every level was seen at least twice. By the Good-Turing estimate the chance of a new level is then 0,
         so a single new level is worth an event; otherwise only their share in a window is judged.
+    boolean
+        Whether the values are booleans: then 0, 1, "True" and the like are read as the levels "false" and "true".
+    markers
+        Texts that stand for a missing value.
     """
 
     levels: list[str]
@@ -72,6 +82,8 @@ class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=
     missing: int
     unseen: int = 0
     closed: bool
+    boolean: bool = False
+    markers: tuple[str, ...] = ()
 
 
 Signal = NumericSignal | CategoricalSignal
@@ -134,7 +146,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         First 16 hexadecimal digits of the SHA-256 of everything but ``hash`` and ``effective_from_ms``.
     """
 
-    format: Literal["driftline.baseline/2"] = msgspec.field(default="driftline.baseline/1")
+    format: Literal["driftline.baseline/2"] = msgspec.field(default="driftline.baseline/2")
     model: str
     version: str
     n: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from driftline.detectors.baseline import PREDICTION, Baseline, Signal
@@ -57,8 +58,9 @@ def fit(model: str, version: str, columns: Mapping[str, Column | Sequence[Value 
 
 def _signal(name: str, column: Column) -> Signal:
     if isinstance(column, CategoricalColumn):
-        return categorical_signal(column)
+        signal = categorical_signal(column)
+        return msgspec.structs.replace(signal, boolean=column.boolean, markers=column.markers)
     found = column.values
     if np.max(np.abs(found), initial=0.0, where=np.isfinite(found)) > LARGEST:
         raise OperatorError(f"column {name}: has values beyond {LARGEST:g}, whose squares are infinite; rescale it")
-    return numeric_signal(found)
+    return msgspec.structs.replace(numeric_signal(found), text=column.text, markers=column.markers)

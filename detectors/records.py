@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from driftline.detectors.arrays import I64
+from driftline.detectors.arrays import I64, Mask
 
 Value = float | str | bool | None
 """One feature's value as JSON has it."""
@@ -87,6 +87,8 @@ class Batch:
         Event times, milliseconds since the epoch, shape (n,).
     appended_ms
         The Kafka records' own timestamps, milliseconds since the epoch, shape (n,).
+    log_append
+        Whether each of these timestamps is the broker's (LogAppendTime), not the producer's (CreateTime), shape (n,).
     predictions
         The n predictions.
     next_offset
@@ -98,5 +100,6 @@ class Batch:
     offsets: I64
     event_ms: I64
     appended_ms: I64
+    log_append: Mask
     predictions: list[Prediction]
     next_offset: int

@@ -18,9 +18,15 @@ class NumericColumn:
     ----------
     values
         Shape (n,), float64; NaN is missing, infinities are kept.
+    text
+        How many of the values were text that holds a number, like ``"49"``.
+    markers
+        Texts that stood for a missing value, like ``""`` or ``"NA"``.
     """
 
     values: F64
+    text: int = 0
+    markers: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.values.size
@@ -36,10 +42,16 @@ class CategoricalColumn:
         Distinct values as text, in any order.
     codes
         Index of each row's level in ``levels``, shape (n,); -1 is missing.
+    boolean
+        Whether the values are booleans, whose levels are ``"false"`` and ``"true"``.
+    markers
+        Texts that stood for a missing value, like ``""``.
     """
 
     levels: Sequence[str]
     codes: I64
+    boolean: bool = False
+    markers: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.codes.size

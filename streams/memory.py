@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
-from driftline.streams.wire import Outgoing
+from driftline.streams.wire import LOG_APPEND_TIME, Outgoing
 
 Place = tuple[str, int]
 """Topic and partition."""
@@ -31,6 +31,7 @@ class Record:
     value: bytes | None
     key: bytes | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_type: int = LOG_APPEND_TIME
 
 
 class Write(NamedTuple):

@@ -20,6 +20,8 @@ from driftline.detectors.records import Batch, PositionalPrediction, Prediction
 from driftline.detectors.watch import Watch
 
 SOURCE = "driftline"
+LOG_APPEND_TIME = 1
+"""Kafka's timestamp type of records whose timestamp is the broker's; 0 is the producer's (CreateTime)."""
 MAX_DEAD_LETTER = 1_000_000
 """Bytes; by default producers and brokers refuse what is longer than 1 MiB, headers included."""
 _UNUSABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -35,6 +37,7 @@ class Raw(Protocol):
     partition: int
     offset: int
     timestamp: int
+    timestamp_type: int
     value: bytes | None
 
 
@@ -111,15 +114,17 @@ def _timed(
 ) -> Batch:
     """Give every prediction its event time, and reject those whose time can't be read."""
     appended_ms = np.fromiter(map(attrgetter("timestamp"), kept), np.int64, len(kept))
+    log_append = np.fromiter(map(attrgetter("timestamp_type"), kept), np.int64, len(kept)) == LOG_APPEND_TIME
     offsets = np.fromiter(map(attrgetter("offset"), kept), np.int64, len(kept))
     event_ms = event_times([prediction.timestamp for prediction in predictions], appended_ms)
     if (event_ms < 0).any():
         rejected += [(offset, "bad_timestamp") for offset in offsets[event_ms < 0].tolist()]
         sound = (event_ms >= 0).nonzero()[0]
         predictions = [predictions[row] for row in sound.tolist()]
-        offsets, event_ms, appended_ms = offsets[sound], event_ms[sound], appended_ms[sound]
+        offsets, event_ms = offsets[sound], event_ms[sound]
+        appended_ms, log_append = appended_ms[sound], log_append[sound]
     last = records[-1]
-    return Batch(last.topic, last.partition, offsets, event_ms, appended_ms, predictions, last.offset + 1)
+    return Batch(last.topic, last.partition, offsets, event_ms, appended_ms, log_append, predictions, last.offset + 1)
 
 
 def _reason(error: Exception) -> str:

@@ -70,6 +70,7 @@ class Record:
     offset: int
     timestamp: int
     value: bytes | None
+    timestamp_type: int = 1
 
 
 # --- baselines ---------------------------------------------------------------------------------------------------
@@ -388,7 +389,8 @@ def batch_of(
     n = len(predictions)
     moments = np.broadcast_to(np.asarray(event_ms, np.int64), n).copy()
     offsets = np.arange(first_offset, first_offset + n)
-    return Batch("predictions", partition, offsets, moments, moments, list(predictions), first_offset + n)
+    by_broker = np.ones(n, np.bool_)
+    return Batch("predictions", partition, offsets, moments, moments, by_broker, list(predictions), first_offset + n)
 
 
 # --- one small model ---------------------------------------------------------------------------------------------

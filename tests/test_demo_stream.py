@@ -52,6 +52,7 @@ class Record(msgspec.Struct):
     offset: int
     timestamp: int
     value: bytes | None
+    timestamp_type: int = 1
 
 
 @pytest.fixture(scope="module")

@@ -220,6 +220,7 @@ class Record:
     offset: int
     timestamp: int
     value: bytes | None
+    timestamp_type: int = 1
 
 
 @cache

@@ -100,7 +100,14 @@ def test_a_record_ahead_of_its_own_kafka_timestamp_is_refused_and_moves_no_water
     batch = batch_of(sample(2, 1), [START_MS + 61_000 + 1, START_MS + 61_000], 1)
     found.step(
         Batch(
-            "predictions", 0, batch.offsets, batch.event_ms, batch.event_ms * 0 + START_MS + 1000, batch.predictions, 3
+            "predictions",
+            0,
+            batch.offsets,
+            batch.event_ms,
+            batch.event_ms * 0 + START_MS + 1000,
+            batch.log_append,
+            batch.predictions,
+            3,
         ),
         WATCH,
     )
@@ -273,7 +280,7 @@ def test_what_was_read_is_accepted_late_refused_or_skipped() -> None:
 def test_an_empty_batch_only_moves_the_offset() -> None:
     found = fed([0])
     empty = np.empty(0, np.int64)
-    out = found.step(Batch("predictions", 0, empty, empty, empty, [], 9), WATCH)
+    out = found.step(Batch("predictions", 0, empty, empty, empty, empty == 1, [], 9), WATCH)
     assert found.state.next_offset == 9
     assert (out.partials, out.mark, out.events, out.accepted) == ([], None, [], 0)
 

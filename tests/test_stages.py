@@ -18,6 +18,7 @@ class Record:
     partition: int = 0
     timestamp: int = 0
     value: bytes | None = b"{}"
+    timestamp_type: int = 1
 
 
 @pytest.mark.parametrize("models", [0, 1, 100])
