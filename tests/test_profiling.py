@@ -112,7 +112,7 @@ def test_a_record_ahead_of_its_own_kafka_timestamp_is_refused_and_moves_no_water
         WATCH,
     )
     assert found.rejected == [(1, "ahead")]
-    assert found.state.highest_ms == START_MS + 61_000
+    assert found.state.highest_ms == START_MS + 1000  # the other's clock is fast as well: it counts up to the broker's
 
 
 def test_a_window_without_records_is_not_sent_but_its_end_is_marked() -> None:
