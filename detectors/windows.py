@@ -22,9 +22,7 @@ def window_start(event_ms: I64, window_ms: int) -> I64:
     return event_ms - event_ms % window_ms
 
 
-def reached(
-    event_ms: I64, appended_ms: I64, by_broker: Mask, highest_ms: int, recent_ms: I64
-) -> tuple[I64, I64]:
+def reached(event_ms: I64, appended_ms: I64, by_broker: Mask, highest_ms: int, recent_ms: I64) -> tuple[I64, I64]:
     """How far event time has come, before the first record and after each one, shape (n + 1,); and the recent times then.
 
     It is decided per record, on the log alone, so that it does not matter how the log was cut into batches. It never

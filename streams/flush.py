@@ -1,59 +1,59 @@
-"""Flush marks: records by which a publisher says that a file of predictions is over, so that its last windows close.
-
-A mark lies in the log like any other record, one on every partition, so live and replay read the same. It is JSON that
-is no prediction; whoever reads features finds none in it.
-"""
+"""Closing the windows of what was published, where no later record will: see ``flush_mark``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from time import time
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
-from driftline.detectors.records import Flush
+from driftline.streams.flush_mark import FlushMark
+from driftline.streams.wire import event_times
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from driftline.streams.outbox import Outbox
-    from driftline.streams.wire import Raw
+
+AT_ONCE = 500
+"""Documents whose times are read together."""
 
 
-class FlushMark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="driftline", tag="flush"):
-    """A flush mark as it is written.
+class Latest:
+    """The latest event time of documents that pass, as a worker will read it.
 
     Parameters
     ----------
-    event_ms
-        The latest event time of what was published, milliseconds since the epoch.
+    max_ahead_ms
+        What is further ahead of the clock will be rejected, and does not count.
+
+    Attributes
+    ----------
+    event_ms : int
+        That time, milliseconds since the epoch; 0 before any document has passed.
 
     Examples
     --------
-    >>> msgspec.json.encode(FlushMark(1_700_000_000_000))
-    b'{"driftline":"flush","event_ms":1700000000000}'
+    >>> latest = Latest(60_000)
+    >>> documents = [{"timestamp": 1_700_000_000}, {"timestamp": "2100-01-01T00:00:00Z"}, {"timestamp": 1_600_000_000}]
+    >>> len(list(latest.passing(documents))), latest.event_ms
+    (3, 1700000000000)
     """
 
-    event_ms: int
+    def __init__(self, max_ahead_ms: int) -> None:
+        self._max_ahead_ms = max_ahead_ms
+        self.event_ms = 0
 
-
-_decode = msgspec.json.Decoder(FlushMark).decode
-_MOST_BYTES = 100
-
-
-def flush_of(record: Raw) -> Flush | None:
-    """The flush mark that a record is, if it is one.
-
-    Examples
-    --------
-    >>> from driftline.streams.memory import Record
-    >>> flush_of(Record("predictions", 0, 7, 1000, b'{"driftline": "flush", "event_ms": 900}'))
-    Flush(offset=7, appended_ms=1000, event_ms=900)
-    """
-    if not record.value or len(record.value) > _MOST_BYTES or b'"flush"' not in record.value:
-        return None
-    try:
-        mark = _decode(record.value)
-    except msgspec.DecodeError:
-        return None
-    return Flush(record.offset, record.timestamp, mark.event_ms) if mark.event_ms >= 0 else None
+    def passing(self, documents: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Hand documents on, one by one."""
+        remaining = iter(documents)
+        while some := list(islice(remaining, AT_ONCE)):
+            now_ms = int(time() * 1000)
+            times = event_times([each.get("timestamp") for each in some], np.full(len(some), now_ms))
+            self.event_ms = max(self.event_ms, *times[times <= now_ms + self._max_ahead_ms].tolist(), 0)
+            yield from some
 
 
 async def flush(outbox: Outbox, event_ms: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.windows import DECIDING, RECENT
 from driftline.streams.connection import opened
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ async def stamps_by_producers(kafka: Kafka, topic: str) -> str | None:
     if found.get(STAMP) != "CreateTime":
         return None
     return (
-        f"topic {topic!r} keeps the time that its producers tell ({STAMP}=CreateTime), so a window closes only once 16 "
-        "of a partition's last 32 records are past it: better let the broker stamp records, by "
+        f"topic {topic!r} keeps the time that its producers tell ({STAMP}=CreateTime), so a window closes only once "
+        f"{DECIDING} of a partition's last {RECENT} records are past it: better let the broker stamp records, by "
         f"`kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers} --alter --entity-type topics "
         f"--entity-name {topic} --add-config {STAMP}=LogAppendTime`"
     )

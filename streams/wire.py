@@ -19,7 +19,7 @@ from driftline.detectors.judging import Verdict
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.records import Batch, Flush, PositionalPrediction, Prediction
 from driftline.detectors.watch import Watch
-from driftline.streams.flush import flush_of
+from driftline.streams.flush_mark import flush_of
 
 SOURCE = "driftline"
 LOG_APPEND_TIME = 1
