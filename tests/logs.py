@@ -269,7 +269,9 @@ def spread(log: Sequence[Entry], partitions: int) -> list[list[Record]]:
     for place, entry in enumerate(log):
         row, partition = divmod(place, partitions)
         offset = row + row // 7
-        laid[partition].append(Record("predictions", partition, offset, entry.appended_ms, entry.value, entry.timestamp_type))
+        laid[partition].append(
+            Record("predictions", partition, offset, entry.appended_ms, entry.value, entry.timestamp_type)
+        )
     return laid
 
 

@@ -38,9 +38,7 @@ MIXED = replace(WRONG_CLOCKS, by_broker=0.5, flushes=0.01)
 CREATED = replace(WRONG_CLOCKS, by_broker=0.0, flushes=0.005)
 
 
-def both(
-    seed: int, partitions: int, known: Sequence[Baseline], shape: Shape = ROUGH
-) -> tuple[Outcome, oracle.Found]:
+def both(seed: int, partitions: int, known: Sequence[Baseline], shape: Shape = ROUGH) -> tuple[Outcome, oracle.Found]:
     log = prediction_log(seed, shape)
     most = 100 if shape is ROUGH else 8
     plan = msgspec.structs.replace(SENSITIVE, max_open_windows=most)
