@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -60,9 +61,12 @@ def watch() -> Watch:
 
 def rehearsal(seed: int = 1, n: int = 260, partitions: int = PARTITIONS, **stages: Any) -> Rehearsal:
     found = Rehearsal(watch(), dict.fromkeys(STAGES, partitions), {**STAGES, **stages})
-    log = prediction_log(seed, Shape(n=n, step_ms=1500, stragglers=0.03, rubbish=0.05))
+    orderly = Shape(n=n, step_ms=1500, stragglers=0.03, rubbish=0.05)
+    log = prediction_log(seed, replace(orderly, fast=0.1, by_broker=0.5, flushes=0.01) if seed % 2 else orderly)
     for partition, records in enumerate(spread(log, partitions)):
-        found.broker.publish("predictions", partition, [(each.value, each.timestamp) for each in records])
+        for each in records:
+            by_broker = bool(each.timestamp_type)
+            found.broker.publish("predictions", partition, [(each.value, each.timestamp)], by_broker=by_broker)
     return found
 
 

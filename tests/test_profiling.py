@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftline.detectors import profile_snapshot, profiling
-from driftline.detectors.arrays import I64 as IntArray
 from driftline.detectors.fit import fit
 from driftline.detectors.layout import LATE, Layout, N
 from driftline.detectors.partials import Mark, Partial
@@ -22,6 +21,7 @@ from tests.logs import MINUTE_MS, START_MS, Profile, batch_of, fraud, plain, pre
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from driftline.detectors.arrays import I64
     from driftline.detectors.cell import OpenWindow
     from driftline.detectors.watch import Watch
 
@@ -318,7 +318,7 @@ GOOD_MS = START_MS + 50 * np.arange(10_000)
 """Ten thousand records in eight minutes, of sound clocks."""
 
 
-def published(event_ms: IntArray, appended_ms: IntArray, *, by_broker: bool, key: tuple[str, str] = KEY) -> list[Batch]:
+def published(event_ms: I64, appended_ms: I64, *, by_broker: bool, key: tuple[str, str] = KEY) -> list[Batch]:
     """Records of one model in batches; ``key`` names another that it is published under."""
     some = [msgspec.structs.replace(each, model=key[0], version=key[1]) for each in sample(500, 1)]
     starts = range(0, event_ms.size, 500)
@@ -337,7 +337,7 @@ def published(event_ms: IntArray, appended_ms: IntArray, *, by_broker: bool, key
     ]
 
 
-def inserted(moments: IntArray, places: Sequence[int], values: Sequence[int]) -> IntArray:
+def inserted(moments: I64, places: Sequence[int], values: Sequence[int]) -> I64:
     return np.insert(moments, list(places), list(values))
 
 
@@ -408,8 +408,8 @@ def test_without_the_bound_a_fast_clock_makes_others_late(monkeypatch: pytest.Mo
     """The control: event time moved by every record's own time, as if each clock were right."""
 
     def credulous(
-        event_ms: IntArray, _appended: IntArray, _by_broker: object, highest_ms: int, recent_ms: IntArray
-    ) -> tuple[IntArray, IntArray]:
+        event_ms: I64, _appended: I64, _by_broker: object, highest_ms: int, recent_ms: I64
+    ) -> tuple[I64, I64]:
         return np.maximum.accumulate(np.concatenate([[highest_ms], event_ms])), recent_ms
 
     monkeypatch.setattr(profiling, "reached", credulous)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,7 +56,7 @@ def test_how_far_event_time_has_come_is_decided_per_record_however_the_log_is_cu
 ) -> None:
     found, recent = [before], NONE
     ends = [0, *sorted(cuts), len(clocks)]
-    for start, stop in zip(ends, ends[1:], strict=False):
+    for start, stop in pairwise(ends):
         times, recent = reached(*split(clocks[start:stop]), found[-1], recent)
         assert times[0] == found[-1]
         found += times[1:].tolist()
