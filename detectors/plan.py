@@ -23,7 +23,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     enabled
         Whether the detector runs.
     threshold
-        The detector's own: a p-value for tests, a confidence for ADWIN, a distance for distances.
+        The detector's own: a p-value for tests, a confidence for ADWIN, a distance for distances, a share of records.
     low, high
         Bounds of the ``range`` constraint in the signal's unit, instead of the baseline's.
     """
@@ -257,7 +257,7 @@ _LEAST = MappingProxyType(
     }
 )
 
-_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "outlier_rate"})
+_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "outlier_rate", "late_share"})
 
 # The shipped rules. The window budget of .007 is shared: three quarters to the marginal test of all signals
 # (Bonferroni), the rest to the window's rate of outliers.
@@ -275,6 +275,7 @@ DETECTORS: Mapping[str, Rule] = MappingProxyType(
         "adwin_scale": Rule(enabled=True, threshold=2e-5),
         "half_space_trees": Rule(enabled=True, threshold=1e-6),
         "outlier_rate": Rule(enabled=True, threshold=0.00175),
+        "late_share": Rule(enabled=True, threshold=0.2),
         "type": Rule(enabled=True),
         "null": Rule(enabled=True),
         "range": Rule(enabled=True),

@@ -22,6 +22,7 @@ from driftline.detectors.reporting import (
     Finding,
     Subject,
     change_alerts,
+    judged,
     retraction,
     subjects,
     transition_alert,
@@ -238,10 +239,8 @@ def _merged(key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: W
 def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]) -> list[Alert]:
     """Alerts of one window; ``standings`` is brought up to date."""
     alerts = change_alerts(layout, verdict)
-    if verdict.drift is None:
-        return alerts
     drifting = _drifting(subjects(layout, verdict), standings)
-    for subject in sorted(drifting.keys() | standings.keys()):
+    for subject in sorted(filter(judged(layout, verdict), drifting.keys() | standings.keys())):
         before = standings.get(subject, Standing())
         standing, transition = judge(layout.plan.policy, before, drifted=subject in drifting)
         standings[subject] = standing
@@ -257,7 +256,7 @@ def _drifting(found: Mapping[Subject, Finding], standings: Mapping[Subject, Stan
     """What alarms, and open alerts on signals that are still listed."""
     drifting = {subject: finding for subject, finding in found.items() if finding.alarms}
     for (_, signal), finding in found.items():
-        still = [subject for subject, each in standings.items() if each.severity and subject[1] == signal]
+        still = [subject for subject, each in standings.items() if each.severity and signal and subject[1] == signal]
         drifting |= {subject: finding for subject in still if subject not in drifting}
     return drifting
 

@@ -27,6 +27,7 @@ from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
+from driftline.streams.topics import stamps_by_producers
 from driftline.streams.turns import QUEUE_BATCHES
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
@@ -183,6 +184,8 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             Metrics(version("driftline")),
             Allowance(settings.worker.max_dead_letters_per_minute),
         )
+        if advice := await stamps_by_producers(settings.kafka, topics.predictions):
+            log.warning("%s", advice)
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))
