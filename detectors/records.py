@@ -1,6 +1,8 @@
 """The nouns that stage 1 takes in: one prediction, and the batch of them that one poll of one partition brought."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -8,6 +10,22 @@ from driftline.detectors.arrays import I64, Mask
 
 Value = float | str | bool | None
 """One feature's value as JSON has it."""
+NESTED: Any = ()
+"""Stands for a list or an object where a feature's value belongs: counted as missing and as a value of the wrong type."""
+
+MAX_NAME = 128
+"""Characters of a model's or a version's name."""
+
+
+def is_name(text: str) -> bool:
+    r"""Whether a text can name a model or a version: short, printable, without the separator of Kafka keys.
+
+    Examples
+    --------
+    >>> is_name("churn"), is_name("a\x00b"), is_name("a|b"), is_name("")
+    (True, False, False, False)
+    """
+    return 0 < len(text) <= MAX_NAME and text.isprintable() and "|" not in text
 
 
 class Prediction(msgspec.Struct, gc=False, frozen=True, kw_only=True):
@@ -93,6 +111,9 @@ class Batch:
         The n predictions.
     next_offset
         Offset after the last record that the poll brought, rejected ones included.
+    dropped
+        How many values of optional fields could not be used and were left out, by field; those of all features are
+        counted under ``features``.
     """
 
     topic: str
@@ -103,3 +124,4 @@ class Batch:
     log_append: Mask
     predictions: list[Prediction]
     next_offset: int
+    dropped: Mapping[str, int] = field(default_factory=dict)

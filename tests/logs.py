@@ -278,7 +278,7 @@ class Profile:
     def take(self, batch: Sequence[Record], watch: Watch) -> None:
         """Decode one batch and step over it."""
         decoded, unreadable = wire.decode(batch, watch, MAX_BYTES)
-        told = [(offset, reason) for offset, reason in unreadable if offset >= self.state.next_offset]
+        told = [(offset, reason) for offset, reason, *_ in unreadable if offset >= self.state.next_offset]
         self.rejected += told
         self.tally.update(read=len(unreadable), skipped=len(unreadable) - len(told), rejected=len(told))
         self.step(decoded, watch)
