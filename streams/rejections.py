@@ -51,8 +51,8 @@ def shown(found: object) -> str:
 
     Examples
     --------
-    >>> shown("yester\nday"), shown(True), shown([1, 2]), shown('"é' * 99)[-24:]
-    ('"yester\\nday"', 'true', 'a list of 2', '\\"\\xe9... (198 characters)')
+    >>> shown("yester\nday"), shown(True), shown([1, 2]), shown("é" * 99)[-23:]
+    ('"yester\\nday"', 'true', 'a list of 2', '\\xe9... (99 characters)')
     """
     if isinstance(found, Mapping):
         return f"an object of {len(found)}"
