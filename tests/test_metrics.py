@@ -117,7 +117,9 @@ def test_units_are_base_units(row: Row) -> None:
 def test_labels_are_few_and_not_reserved(row: Row) -> None:
     assert len(set(row.labels)) == len(row.labels) <= 4
     assert not set(row.labels) & {"le", "quantile", "job", "instance"}
-    assert not any(label in row.name for label in row.labels if label not in ("version", "detector", "stage", "model"))
+    assert not any(
+        label in row.name for label in row.labels if label not in ("version", "detector", "stage", "model", "field")
+    )
 
 
 def test_every_metric_says_what_it_is() -> None:
