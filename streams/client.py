@@ -5,18 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Required, Self, TypedDict, Unpack
 
-import orjson
-
 from driftline.detectors.alerts import Alert
-from driftline.detectors.baseline import PREDICTION
-from driftline.detectors.records import Prediction
 from driftline.streams.config import Worker
 from driftline.streams.connection import address
 from driftline.streams.outbox import Outbox
-from driftline.streams.plain import plain, without_zone
+from driftline.streams.plain import encoded, plain
 from driftline.streams.reader import Start, Stop, TopicReader
-from driftline.streams.rejections import Rejection
-from driftline.streams.tolerant import refusal
 
 if TYPE_CHECKING:
     import asyncio
@@ -147,7 +141,7 @@ class PredictionLogger:
     async def _send(self, prediction: PredictionFields) -> tuple[str, asyncio.Future[Any]]:
         given = plain(prediction.get("id"))
         identifier = uuid.uuid4().hex if given is None else str(given)
-        value = _encoded({**prediction, "id": identifier}, self._max_record_bytes)
+        value = encoded({**prediction, "id": identifier}, self._max_record_bytes)
         return identifier, await self._outbox.send(value, identifier.encode())
 
 
@@ -185,24 +179,3 @@ class AlertSubscriber(TopicReader[Alert]):
         stop: Stop = "never",
     ) -> None:
         super().__init__(kafka, topic, Alert, start, stop)
-
-
-def _encoded(document: Mapping[str, Any], max_bytes: int) -> bytes:
-    """Return a prediction as bytes, if a worker would take them."""
-    told = document.get("timestamp")
-    if without_zone(told):
-        raise ValueError(f"timestamp: {told.isoformat()} has no time zone: use datetime.now(UTC)")
-    if unknown := document.keys() - set(Prediction.__struct_fields__):
-        raise ValueError(f"a prediction has no {', '.join(sorted(unknown))}")
-    what = f"prediction {document['id']}"
-    known = {}
-    for name, value in document.items():
-        try:
-            known[name] = plain(value)
-            orjson.dumps(known[name])
-        except (ValueError, TypeError, RecursionError) as error:  # orjson's error is a TypeError
-            raise ValueError(f"{what}: {name}: {error}") from error
-    value = orjson.dumps({name: value for name, value in known.items() if value is not None or name == PREDICTION})
-    if refused := refusal(value, max_bytes):
-        raise ValueError(f"{what}: {Rejection.of(0, refused)}")
-    return value

@@ -1,4 +1,4 @@
-"""Values as programs hold them, as what JSON has: the client's half of the wire format.
+"""Predictions as programs hold them, as the JSON that workers read: the client's half of the wire format.
 
 Pandas and numpy are told by what their values can do, never imported.
 """
@@ -9,7 +9,45 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, TypeGuard
 
+import orjson
+
+from driftline.detectors.baseline import PREDICTION
+from driftline.detectors.records import Prediction
 from driftline.detectors.values import level_text
+from driftline.streams.rejections import Rejection
+from driftline.streams.tolerant import refusal
+
+
+def encoded(document: Mapping[str, Any], max_bytes: int) -> bytes:
+    """A prediction, given by its fields, as bytes that a worker takes.
+
+    Raises
+    ------
+    ValueError
+        Where a worker would refuse it; for a field that there is not, or that can't be written; for a time without zone.
+
+    Examples
+    --------
+    >>> encoded({"model": "m", "version": 1, "features": {"x": math.inf}, "prediction": None}, 1000)
+    b'{"model":"m","version":1,"features":{"x":"Infinity"},"prediction":null}'
+    """
+    told = document.get("timestamp")
+    if _is_naive(told):
+        raise ValueError(f"timestamp: {told.isoformat()} has no time zone: use datetime.now(UTC)")
+    if unknown := document.keys() - set(Prediction.__struct_fields__):
+        raise ValueError(f"a prediction has no {', '.join(sorted(unknown))}")
+    what = f"prediction {document.get('id', '')}".rstrip()
+    known = {}
+    for name, value in document.items():
+        try:
+            known[name] = plain(value)
+            orjson.dumps(known[name])
+        except (ValueError, TypeError, RecursionError) as error:  # orjson's error is a TypeError
+            raise ValueError(f"{what}: {name}: {error}") from error
+    value = orjson.dumps({name: value for name, value in known.items() if value is not None or name == PREDICTION})
+    if refused := refusal(value, max_bytes):
+        raise ValueError(f"{what}: {Rejection.of(0, refused)}")
+    return value
 
 
 def plain(value: Any) -> Any:
@@ -33,16 +71,23 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _is_naive(value: object) -> TypeGuard[datetime]:
+    """Whether a value is a datetime without a time zone; pandas' are datetimes."""
+    return isinstance(value, datetime) and value == value and value.utcoffset() is None  # noqa: PLR0124 - NaT is not itself
+
+
 def _number(value: float | Decimal) -> float | str | None:
     """A number as a double has it."""
+    if isinstance(value, Decimal):
+        return None if value.is_nan() else _number(float(value))
     if isinstance(value, int) and -(2**63) <= value < 2**64:
         return int(value)
-    if value != value:  # noqa: PLR0124 - so is NaN told, of a Decimal as well
-        return None
     try:
         found = float(value)
     except OverflowError:
         found = math.inf if value > 0 else -math.inf
+    if math.isnan(found):
+        return None
     return found if math.isfinite(found) else "Infinity" if found > 0 else "-Infinity"
 
 
@@ -92,8 +137,3 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...] = (
     (_is_list, lambda value: list(map(plain, value))),
 )
 """How each kind of value is told, and written; the first that fits."""
-
-
-def without_zone(value: object) -> TypeGuard[datetime]:
-    """Whether a value is a datetime without a time zone; pandas' are datetimes."""
-    return isinstance(value, datetime) and value == value and value.utcoffset() is None  # noqa: PLR0124 - NaT is not itself
