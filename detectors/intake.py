@@ -10,7 +10,7 @@ from driftline.detectors.alerts import Alert, Origin, Window
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.columns import Chosen, Columns, columns_of
-from driftline.detectors.events import Record, Violations, constraint_event, outlier_event, violations
+from driftline.detectors.events import Record, Violations, armed, constraint_event, outlier_event, violations
 from driftline.detectors.layout import CONSTRAINTS, Layout
 from driftline.detectors.online import Change, Online, outlier_p_values
 from driftline.detectors.partials import ChangePoint, Mark, Partial
@@ -246,6 +246,7 @@ class _Records:
 def _events(window: OpenWindow, records: _Records, seen: Columns, broken: Violations) -> Iterator[Alert]:
     """Alerts for the first broken constraints of a window."""
     layout = window.layout
+    broken = armed(broken, layout) if broken.rows.size else broken
     for place in range(window.allow("data_quality", broken.rows.size)):
         row, constraint, signal = (int(each[place]) for each in broken)
         value = float(seen.numeric[signal, row]) if signal < len(layout.numeric) else np.inf

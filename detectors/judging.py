@@ -19,7 +19,7 @@ from driftline.detectors.partials import ChangePoint
 from driftline.detectors.rates import two_proportion_p_value
 
 FORMAT = "driftline.window/1"
-QUALITY_CAUSES = ("missing", "nonfinite", "unseen")
+QUALITY_CAUSES = ("missing", "nonfinite", "unseen", "type")
 """Component tests that tell of values which are no values: a matter of data quality."""
 BEYOND_DOUBT = 1e-15
 """Smaller p-values are ranked no further."""

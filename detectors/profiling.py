@@ -15,8 +15,8 @@ from driftline.detectors.cell import Cell
 from driftline.detectors.intake import Profiled, Rows, take_in
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import Batch, Flush, Prediction
-from driftline.detectors.watch import ModelKey, Watch, is_name
+from driftline.detectors.records import Batch, Flush, Prediction, is_name
+from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME, closed_through, flushed_through, is_late, reached, window_start
 
 

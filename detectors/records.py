@@ -1,8 +1,8 @@
 """The nouns that stage 1 takes in: one prediction, and the batch of them that one poll of one partition brought."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -10,6 +10,22 @@ from driftline.detectors.arrays import I64, Mask
 
 Value = float | str | bool | None
 """One feature's value as JSON has it."""
+NESTED: Any = ()
+"""Stands for a list or an object where a feature's value belongs: counted as missing and as a value of the wrong type."""
+
+MAX_NAME = 128
+"""Characters of a model's or a version's name."""
+
+
+def is_name(text: str) -> bool:
+    r"""Whether a text can name a model or a version: short, printable, without the separator of Kafka keys.
+
+    Examples
+    --------
+    >>> is_name("churn"), is_name("a\x00b"), is_name("a|b"), is_name("")
+    (True, False, False, False)
+    """
+    return 0 < len(text) <= MAX_NAME and text.isprintable() and "|" not in text
 
 
 class Prediction(msgspec.Struct, gc=False, frozen=True, kw_only=True):
@@ -113,6 +129,9 @@ class Batch:
         Offset after the last record that the poll brought, rejected ones included.
     flushes
         Flush marks among them, in log order; their offsets are not among the others.
+    dropped
+        How many values of optional fields could not be used and were left out, by field; those of all features are
+        counted under ``features``.
     """
 
     topic: str
@@ -124,6 +143,7 @@ class Batch:
     predictions: list[Prediction]
     next_offset: int
     flushes: tuple[Flush, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     def parts(self) -> Iterator[tuple["Batch", Flush | None]]:
         """The records before each flush mark, and it; then what is left."""

@@ -110,6 +110,7 @@ _VERBS = {
     "missing": "changed its share of missing values",
     "nonfinite": "changed its share of values that are not finite",
     "unseen": "has levels that the baseline never had",
+    "type": "changed its share of values of the wrong type",
 }
 
 

@@ -43,7 +43,7 @@ def build(file: Path, model: str, version: str, prediction: str | None, out: Pat
     rows, best on rows that it was not trained on: predictions on its own training rows look better than life.
     """
     from driftline.detectors.fit import fit  # noqa: PLC0415 - numpy and scipy, half a second
-    from driftline.detectors.watch import MAX_NAME, is_name  # noqa: PLC0415 - likewise
+    from driftline.detectors.records import MAX_NAME, is_name  # noqa: PLC0415 - likewise
     from driftline.streams.files import count_rows, read_columns  # noqa: PLC0415 - likewise
 
     for option, name in (("--model", model), ("--version", version)):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from driftline.streams.event_times import event_times
 from driftline.streams.flush_mark import FlushMark
-from driftline.streams.wire import event_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

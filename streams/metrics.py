@@ -31,6 +31,9 @@ class Metrics:
         self.records_in = counter("records_in", "Prediction records consumed.")
         self.records = counter("records", "Prediction records by what became of them.", "result")
         self.rejected = counter("records_rejected", "Rejected records by reason; look at dead-letters.", "reason")
+        self.dropped_fields = counter(
+            "dropped_fields", "Values of optional fields that could not be used; their records were.", "field"
+        )
         self.lost = counter("lost_offsets", "Offsets that retention took before they were read: add workers.")
         self.dead_letters = counter("dead_letters", "Dead letters written.")
         self.suppressed_dead_letters = counter(

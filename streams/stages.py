@@ -14,7 +14,7 @@ from driftline.detectors.profiling import PartitionState
 from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.watch import Watch
 from driftline.streams import wire
-from driftline.streams.dead_letters import Allowance, dead_letters
+from driftline.streams.dead_letters import Allowance, dead_letters, explained
 from driftline.streams.metrics import Metrics
 from driftline.streams.wire import Outgoing, Raw
 
@@ -73,14 +73,17 @@ class ProfilingStage:
         shared = self._shared
         batch, unreadable = wire.decode(fresh, shared.watch, shared.max_record_bytes)
         state, out = profiling.step(state, batch, shared.watch)
-        out.rejected = sorted(out.rejected + unreadable)
+        out.rejected = sorted(out.rejected + [(each.offset, each.reason) for each in unreadable])
         self._count(out, len(fresh))
         allowed = shared.dead_letters.take(len(out.rejected))
         shared.metrics.dead_letters.inc(allowed)
         shared.metrics.suppressed_dead_letters.inc(len(out.rejected) - allowed)
         shared.metrics.watermark.labels(state.partition).set(state.closed_ms / 1000)
         shared.metrics.batch_seconds.labels("profiling").observe(perf_counter() - started)
-        return state, [*self._outgoing(out), *dead_letters(fresh, out.rejected[:allowed])]
+        for name, count in batch.dropped.items():
+            shared.metrics.dropped_fields.labels(name).inc(count)
+        told = list(explained(out.rejected[:allowed], unreadable, batch, shared.watch))
+        return state, [*self._outgoing(out), *dead_letters(fresh, told)]
 
     def _outgoing(self, out: Profiled) -> Iterator[Outgoing]:
         """Partials before their mark; single-record alerts first of all, for they are waited for."""

@@ -20,7 +20,7 @@ from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage, equal
 from tests.chaos_view import until
 from tests.fleet import expected, publish, records_on, states_saved, verdicts_complete
 from tests.onlooker import Onlooker, by_label, read
-from tests.test_wire import SPELLINGS
+from tests.test_event_times import SPELLINGS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,6 +6,7 @@ drives both steps over it. ``tests.oracle`` counts the same records without eith
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -143,9 +144,9 @@ class Shape:
     """What a log is like.
 
     ``out_of_order_ms`` is how far event time runs back at most; ``stragglers`` the share of records that are minutes
-    old; ``rubbish`` the share that can't be used; ``step_ms`` the mean time between records. ``fast`` is the share with
-    clocks that are ahead, by some seconds or by years, ``by_broker`` that of records with the broker's timestamps, and
-    ``flushes`` that of flush marks.
+    old; ``rubbish`` the share that can't be used, ``odd`` the share that can, though no schema allows for it; ``step_ms``
+    the mean time between records. ``fast`` is the share with clocks that are ahead, by some seconds or by years,
+    ``by_broker`` that of records with the broker's timestamps, and ``flushes`` that of flush marks.
     """
 
     n: int = 600
@@ -156,6 +157,7 @@ class Shape:
     fast: float = 0.0
     by_broker: float = 1.0
     flushes: float = 0.0
+    odd: float = 0.0
 
 
 def prediction_log(seed: int, shape: Shape = Shape()) -> list[Entry]:
@@ -170,6 +172,8 @@ def prediction_log(seed: int, shape: Shape = Shape()) -> list[Entry]:
         value: bytes | None = orjson.dumps(document)
         if rng.random() < shape.rubbish:
             value = _RUBBISH[int(rng.integers(len(_RUBBISH)))](document)
+        elif shape.odd and rng.random() < shape.odd:
+            value = _ODD[int(rng.integers(len(_ODD)))](document, event_ms)
         entries.append(Entry(value, moment_ms))
     return [_disturbed(entry, np.random.default_rng([seed, row]), shape) for row, entry in enumerate(entries)]
 
@@ -254,12 +258,48 @@ _RUBBISH: list[Callable[[dict[str, Any]], bytes | None]] = [
         b"^", b"\xff"
     ),
     lambda document: orjson.dumps({key: value for key, value in document.items() if key not in ("features", "input")}),
-    lambda document: orjson.dumps({**document, "features": {"age": [1]}, "input": 3}),
+    lambda document: orjson.dumps({**document, "features": [1], "input": 3}),
     lambda document: orjson.dumps({**document, "timestamp": -5}),
     lambda document: orjson.dumps({**document, "timestamp": "yesterday"}),
     lambda document: orjson.dumps({**document, "timestamp": 2_000_000_000_000}),
     lambda document: orjson.dumps({**document, "model": "ghost", "version": "1", "features": {}, "prediction": 1}),
     lambda document: orjson.dumps({**document, "model": "a\u0000b", "version": "1", "features": {}, "prediction": 1}),
+]
+
+
+def _with_feature(name: str, value: Any) -> Callable[[dict[str, Any], int], bytes]:
+    """Write a record with one feature like this, or its first input."""
+
+    def written(document: dict[str, Any], _: int) -> bytes:
+        if "input" in document:
+            changed = {**document, "input": [value, *document["input"][1:]]}
+        else:
+            changed = {**document, "features": {**document["features"], name: value}}
+        return json.dumps(changed).encode()
+
+    return written
+
+
+def _with(make: Callable[[int], dict[str, Any]]) -> Callable[[dict[str, Any], int], bytes]:
+    return lambda document, event_ms: orjson.dumps(document | make(event_ms))
+
+
+_LIKE_AGES = [float("nan"), float("inf"), float("-inf"), [1], {"years": 41}, " 41.5 ", "4e1", "12 years", 10**400]
+_LIKE_COUNTRIES: list[Any] = [[], {"code": "de"}, float("nan")]
+_LIKE_NIGHTS = ["True", "FALSE", 1, 0.0, "1", "yes", "NA", "", [True]]
+_ODD: list[Callable[[dict[str, Any], int], bytes]] = [
+    *(_with_feature("age", value) for value in _LIKE_AGES),
+    *(_with_feature("country", value) for value in _LIKE_COUNTRIES),
+    *(_with_feature("night", value) for value in _LIKE_NIGHTS),
+    lambda document, _: b"\xef\xbb\xbf" + orjson.dumps(document),
+    lambda document, _: orjson.dumps(
+        {**document, **{name: int(document[name]) for name in ("version", "model_version") if name in document}}
+    ),
+    _with(lambda _: {"segment": {"tier": 1}, "weight": "1", "label": [], "latency_ms": {}, "status": True, "id": [0]}),
+    _with(lambda ms: {"timestamp": str(ms)}),
+    _with(lambda ms: {"timestamp": {"seconds": str(ms // 1000), "nanos": ms % 1000 * 1_000_000}}),
+    _with(lambda ms: {"timestamp": {"$date": ms}}),
+    _with(lambda ms: {"timestamp": f"{datetime.fromtimestamp(ms / 1000, UTC):%Y/%m/%d %H:%M:%S.%f} UTC"}),
 ]
 
 
@@ -300,7 +340,7 @@ class Profile:
     def take(self, batch: Sequence[Record], watch: Watch) -> None:
         """Decode one batch and step over it."""
         decoded, unreadable = wire.decode(batch, watch, MAX_BYTES)
-        told = [(offset, reason) for offset, reason in unreadable if offset >= self.state.next_offset]
+        told = [(offset, reason) for offset, reason, *_ in unreadable if offset >= self.state.next_offset]
         self.rejected += told
         self.tally.update(read=len(unreadable), skipped=len(unreadable) - len(told), rejected=len(told))
         self.step(decoded, watch)

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -153,16 +154,19 @@ def _read(
     if record.value is None:
         raise Refused("tombstone")
     try:
-        document = json.loads(record.value.decode())
+        document = json.loads(record.value.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Refused("invalid_utf8") from error
     except json.JSONDecodeError as error:
         raise Refused("invalid_json") from error
-    key, signals = _signals(document, baselines, numbers)
+    key, signals = _signals(document, numbers)
     stamp = document.get("timestamp")
     event_ms = record.timestamp if stamp is None else _milliseconds(stamp)
     if event_ms < 0:
         raise Refused("bad_timestamp")
+    if isinstance(signals, list):
+        signals = _named(key, signals, event_ms // numbers.window_ms * numbers.window_ms, baselines)
+        signals["prediction"] = document["output"]
     if event_ms > record.timestamp + numbers.max_ahead_ms:
         raise Refused("ahead")
     if not any((each["model"], each["version"]) == key for each in baselines):
@@ -170,26 +174,36 @@ def _read(
     return key, signals, event_ms
 
 
-def _signals(
-    document: dict[str, Any], baselines: list[dict[str, Any]], numbers: Numbers
-) -> tuple[tuple[str, str], dict[str, Any]]:
+def _signals(document: dict[str, Any], numbers: Numbers) -> tuple[tuple[str, str], dict[str, Any] | list[Any]]:
+    """Model key, and the signals by name, or the inputs without names."""
     missing = [name for name in ("model", "version", "features", "prediction") if name not in document]
     if missing and isinstance(document.get("input"), list):
-        key = (document.get("model", numbers.default_model), document["model_version"])
-        known = [each for each in baselines if (each["model"], each["version"]) == key]
-        newest = max(known, key=lambda each: each["effective_from_ms"])
-        names = [name for name in newest["signals"] if name != "prediction"]
-        features = dict(zip(names, document["input"], strict=True))
-        return key, {**features, "prediction": document["output"]}
-    if any(isinstance(value, list) for value in document.get("features", {}).values()):
+        return (document.get("model", numbers.default_model), str(document["model_version"])), document["input"]
+    if isinstance(document.get("features"), list):
         raise Refused("invalid_field")
     if missing:
         raise Refused("missing_field")
-    return (document["model"], document["version"]), {**document["features"], "prediction": document["prediction"]}
+    key = (document["model"], str(document["version"]))
+    return key, {**document["features"], "prediction": document["prediction"]}
 
 
-def _milliseconds(stamp: float | str) -> int:
+def _named(key: tuple[str, str], inputs: list[Any], start_ms: int, baselines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Inputs by the names of the baseline that is in force at a window's start; without one they have none."""
+    baseline = _effective(key, start_ms, baselines)
+    if baseline is None:
+        return {}
+    names = [name for name in baseline["signals"] if name != "prediction"]
+    if len(names) != len(inputs):
+        raise Refused("invalid_field")
+    return dict(zip(names, inputs, strict=True))
+
+
+def _milliseconds(stamp: Any) -> int:
+    if isinstance(stamp, dict):
+        return int(stamp.get("$date", 0) or int(stamp["seconds"]) * 1000 + stamp["nanos"] // 1_000_000)
+    stamp = int(stamp) if isinstance(stamp, str) and stamp.isdigit() else stamp
     if isinstance(stamp, str):
+        stamp = stamp.replace("/", "-").replace(" UTC", "+00:00")
         try:
             moment = datetime.fromisoformat(stamp)
         except ValueError:
@@ -208,35 +222,68 @@ def _observe(window: Window, signals: dict[str, Any], baseline: dict[str, Any]) 
     broken = []
     for name, profile in baseline["signals"].items():
         numeric = profile["type"] == "numeric"
-        cell, faults = (_number if numeric else _category)(signals.get(name), profile)
+        cell, faults = (_number if numeric else _category)(_flat(name, signals), profile)
         window.cells.setdefault(name, Counter())[cell] += 1
         broken += [(_ORDER.index(fault), not numeric, fault, name) for fault in faults]
     in_order = [(fault, name) for *_, fault, name in sorted(broken, key=lambda each: each[:2])]
     window.violations.update((name, fault) for fault, name in in_order)
-    return in_order
+    return [(fault, name) for fault, name in in_order if fault != "type" or not baseline["signals"][name].get("text")]
+
+
+def _flat(name: str, signals: dict[str, Any]) -> Any:
+    """A signal's value; only a prediction may be an object, of probabilities."""
+    value = signals.get(name)
+    return [] if isinstance(value, dict) and name != "prediction" else value
 
 
 _ORDER = ("type", "null", "range", "category", "finite")
 
 
 def _number(value: Any, profile: dict[str, Any]) -> tuple[str, list[str]]:
-    if value is None:
+    if _is_missing(value, profile):
         return "missing", ["null"] if profile["missing"] == 0 else []
-    if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
-        return "nonfinite", ["finite"] if profile["nonfinite"] == 0 else []
-    if not isinstance(value, int | float):
+    if isinstance(value, list):
+        return "missing", ["type"]
+    faults = []
+    if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
+        faults, value = ["type"], _of_text(value)
+    if isinstance(value, dict) or value is None:
         return "nonfinite", ["type"]
+    if isinstance(value, str) or abs(value) > 1.7976931348623157e308:
+        return "nonfinite", faults or (["finite"] if profile["nonfinite"] == 0 else [])
     inside = profile["low"] <= value <= profile["high"]
-    return f"bin {bisect_right(profile['edges'], value)}", [] if inside else ["range"]
+    return f"bin {bisect_right(profile['edges'], value)}", [*faults, *([] if inside else ["range"])]
+
+
+def _of_text(text: str) -> float | None:
+    if set(text) <= set("0123456789+-.eE ") and text.strip():
+        try:
+            return float(text)
+        except ValueError:
+            pass
+    return None
+
+
+def _is_missing(value: Any, profile: dict[str, Any]) -> bool:
+    return (
+        value is None
+        or (isinstance(value, float) and isnan(value))
+        or (isinstance(value, str) and value in profile.get("markers", ()))
+    )
 
 
 def _category(value: Any, profile: dict[str, Any]) -> tuple[str, list[str]]:
     if isinstance(value, dict):
         value = max(sorted(value), key=value.__getitem__, default=None)
-    if value is None:
+    if _is_missing(value, profile):
         return "missing", ["null"] if profile["missing"] == 0 else []
+    if isinstance(value, list):
+        return "missing", ["type"]
+    if profile.get("boolean"):
+        value = {"0": "false", "1": "true", "0.0": "false", "1.0": "true"}.get(str(value), str(value))
+        value = value.lower() if value in ("True", "False", "TRUE", "FALSE") else value
     if not isinstance(value, str):
-        whole = isinstance(value, float) and value == int(value)
+        whole = isinstance(value, float) and value.is_integer()
         value = str(int(value)) if whole else json.dumps(value)
     if value in profile["levels"]:
         return f"level {value}", []

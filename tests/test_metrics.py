@@ -117,7 +117,9 @@ def test_units_are_base_units(row: Row) -> None:
 def test_labels_are_few_and_not_reserved(row: Row) -> None:
     assert len(set(row.labels)) == len(row.labels) <= 4
     assert not set(row.labels) & {"le", "quantile", "job", "instance"}
-    assert not any(label in row.name for label in row.labels if label not in ("version", "detector", "stage", "model"))
+    assert not any(
+        label in row.name for label in row.labels if label not in ("version", "detector", "stage", "model", "field")
+    )
 
 
 def test_every_metric_says_what_it_is() -> None:
@@ -268,7 +270,8 @@ REJECTED = {
     "invalid_utf8": prediction(id="x").replace(b'"x"', b'"\xff"'),
     "invalid_json": b"{",
     "missing_field": b'{"model": "churn", "version": "v1"}',
-    "invalid_field": prediction(features={"age": [1]}),
+    "invalid_field": prediction(features=[1]),
+    "unsupported_format": b"\0\0\0\0\x07{}",
     "bad_timestamp": prediction(timestamp="yesterday"),
     "ahead": prediction(timestamp=NOW_MS + 365 * 86_400_000),
     "unknown_model": prediction(model="other"),
