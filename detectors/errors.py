@@ -5,6 +5,7 @@
     DriftlineError
     ├── RecordError       the record's: it becomes a dead letter, is counted, and the stream goes on
     ├── OperatorError     the operator's: refuse to start, naming the key, the value and the remedy
+    │   ├── Misfit        a value that does not fit its key
     │   └── UnknownFormat a document of a format that this version does not know
     └── DamagedState      a snapshot that is foreign, truncated or flipped: the cell is rebuilt
 
@@ -13,6 +14,7 @@ Whatever is ours is an ordinary exception and crashes loudly.
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 
 class DriftlineError(Exception):
@@ -38,6 +40,24 @@ class RecordError(DriftlineError):
 
 class OperatorError(DriftlineError):
     """The configuration or the surroundings are wrong; the message names the remedy."""
+
+
+class Misfit(OperatorError):
+    """A value that does not fit its key.
+
+    Parameters
+    ----------
+    path
+        The key, with the tables it stands in.
+    value
+        What stands there.
+    reason
+        What is wrong with it.
+    """
+
+    def __init__(self, path: tuple[str, ...], value: Any, reason: str) -> None:
+        super().__init__(f"{'.'.join(path)} = {value!r}: {reason}")
+        self.path, self.value, self.reason = path, value, reason
 
 
 class UnknownFormat(OperatorError):  # noqa: N818 - named for what was met, as in the tree above

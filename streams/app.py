@@ -23,7 +23,7 @@ from driftline.streams.config import Settings
 from driftline.streams.connection import KafkaUnreachable, faust_broker, faust_credentials, opened
 from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import MAX_FETCH_BYTES, bounded
-from driftline.streams.health import serving
+from driftline.streams.health import PORT, serving
 from driftline.streams.metrics import Metrics
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
@@ -194,6 +194,8 @@ async def work(settings: Settings) -> None:
     async with _wired(settings) as (worker, follower):
         knobs = settings.worker
         async with serving(worker.shared.metrics, worker.unready, knobs.metrics_host, knobs.metrics_port) as port:
+            if knobs.metrics_port is None and port != PORT:
+                log.warning("port %d is taken, by another worker perhaps; this one takes %d", PORT, port)
             log.info("metrics on http://%s:%d/metrics", knobs.metrics_host, port)
             await _run(worker, follower)
 

@@ -86,7 +86,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("[worker]\nsnapshot_interval_s = 0", "worker.snapshot_interval_s = 0: expected `float` > 0"),
         ("[worker]\nsnapshot_interval_s = inf", "worker.snapshot_interval_s = inf: expected `float` <= 86400"),
         ("[worker]\napp_id = 'a b'", "worker.app_id = 'a b': expected `str` matching regex"),
-        ("[plan]\nwindow_ms = 0", "plan.window_ms = 0: must be at least 1"),
+        ("[plan]\nwindow_ms = 0", "plan.window_ms = 0: expected `int` >= 1"),
         ("kafka = 1", "kafka = 1: expected `object`, got `int`"),
         ("[kafka]\nsecurity_protocol = 'TLS'", "kafka.security_protocol = 'TLS': invalid enum value"),
         ("[kafka]\nbootstrap_servers = 'broker'", "kafka.bootstrap_servers = 'broker': write host:port"),
