@@ -42,7 +42,7 @@ class OperatorError(DriftlineError):
     """The configuration or the surroundings are wrong; the message names the remedy."""
 
 
-class Misfit(OperatorError):
+class Misfit(OperatorError):  # noqa: N818 - named for what was met
     """A value that does not fit its key.
 
     Parameters

@@ -226,7 +226,9 @@ def _check_rule(place: str, detector: str, rule: Rule) -> None:
     if detector not in DETECTORS:
         raise OperatorError(f"{key}: no such detector; there are {', '.join(sorted(DETECTORS))}")
     if detector in _WHOLE and ".signals." in place:
-        raise OperatorError(f"{key}: looks at records as a whole; set it in {place.partition('.signals.')[0]}.detectors")
+        raise OperatorError(
+            f"{key}: looks at records as a whole; set it in {place.partition('.signals.')[0]}.detectors"
+        )
     used = _FIELDS.get(detector, ())
     for field in ("threshold", "low", "high"):
         if (value := getattr(rule, field)) is not None and field not in used:

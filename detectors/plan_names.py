@@ -20,7 +20,9 @@ def unknown_signals(watch: Watch) -> Iterator[str]:
     ["plan.models.churn.signals.agee: no baseline of model 'churn' has this signal; did you mean age?"]
     """
     for model, own in watch.plan.models.items():
-        known = {name for key, found in watch.layouts.items() if key[0] == model for each in found for name in each.signals}
+        known = {
+            name for key, found in watch.layouts.items() if key[0] == model for each in found for name in each.signals
+        }
         for signal in own.signals:
             if known and signal not in known:
                 place = f"plan.models.{model}.signals.{signal}"

@@ -115,19 +115,22 @@ def cell_labels(layout: Layout, name: str) -> list[str]:
     return [*ends, "missing", "not finite"]
 
 
+def quiet(layout: Layout, about: Subject, detector: str) -> Finding:
+    """What there is to say of a subject that is resolved; the detector is that of the alert that fired."""
+    what = about[1] or "its rate of outliers"
+    phrase = f"{what} looked like the baseline for {layout.plan.policy.resolve_after} windows in a row"
+    return Finding(detector, None, None, None, phrase, [])
+
+
 def transition_alert(
     layout: Layout,
     verdict: Verdict,
     about: Subject,
-    finding: Finding | None,
+    finding: Finding,
     transition: Transition,
     severity: Severity,
 ) -> Alert:
-    """Alert for a subject that fires, escalates or resolves; a quiet subject has no finding."""
-    if finding is None:
-        what = about[1] or "its rate of outliers"
-        phrase = f"{what} looked like the baseline for {layout.plan.policy.resolve_after} windows in a row"
-        finding = Finding("marginal", None, None, None, phrase, [])
+    """Alert for a subject that fires, escalates or resolves."""
     state: State = "resolved" if transition == "resolves" else "firing"
     kind: Kind = about[0]  # type: ignore[assignment]  # subjects are made of kinds
     again = ", again and again" if transition == "escalates" else ""

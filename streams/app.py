@@ -27,6 +27,7 @@ from driftline.streams.health import PORT, serving
 from driftline.streams.metrics import Metrics
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
+from driftline.streams.terminal import OnOneLine
 from driftline.streams.turns import QUEUE_BATCHES
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
@@ -247,6 +248,7 @@ def run_worker(settings: Settings) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Repeats())
+        handler.addFilter(OnOneLine())
     # Closed after a clean stop only: it would wait for ever for aiokafka's tasks, which don't heed their cancellation
     # while brokers are away. They end with the process.
     runner = asyncio.Runner()

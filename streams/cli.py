@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from driftline.detectors.errors import OperatorError
+from driftline.streams.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except OperatorError as error:
-        click.echo(f"driftline: {error}", err=True)
+        say(f"driftline: {error}", err=True)
         return _exit_code(error)
     except (click.Abort, KeyboardInterrupt):
         return 130

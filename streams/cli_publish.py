@@ -15,6 +15,7 @@ from driftline.detectors.errors import OperatorError
 from driftline.streams.cli_options import bootstrap_option, settings_of
 from driftline.streams.files import count_rows, read_predictions
 from driftline.streams.outbox import Outbox
+from driftline.streams.terminal import printable, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,9 +48,11 @@ def publish(
     settings = settings_of(context, bootstrap_servers)
     length = count_rows(file)
     documents = read_predictions(file, model, version)
-    with click.progressbar(documents, length=length, label=f"publishing {file}", file=sys.stderr) as progress:
+    with click.progressbar(
+        documents, length=length, label=printable(f"publishing {file}"), file=sys.stderr
+    ) as progress:
         acknowledged = asyncio.run(publish_all(settings, progress, rate))
-    click.echo(f"{acknowledged} records acknowledged")
+    say(f"{acknowledged} records acknowledged")
 
 
 async def publish_all(settings: Settings, documents: Iterable[dict[str, Any]], rate: float | None) -> int:

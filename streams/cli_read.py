@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import msgspec
 from driftline.detectors.alerts import Alert
 from driftline.streams.cli_options import bootstrap_option, settings_of
 from driftline.streams.reader import Start, Stop, TopicReader
+from driftline.streams.terminal import printable, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +71,7 @@ async def print_all(reader: TopicReader[Any], line: Callable[[Any], str]) -> Non
         except BrokenPipeError:  # `head`, for example
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
     if reader.undecodable:
-        click.echo(f"driftline: passed over {reader.undecodable} records that this version can't read", err=True)
+        say(f"driftline: passed over {reader.undecodable} records that this version can't read", err=True)
 
 
 def alert_line(alert: Alert) -> str:
@@ -128,20 +130,10 @@ def clock(time_ms: int) -> str:
         return f"{time_ms} ms"
 
 
-def printable(text: str) -> str:
-    r"""Return a text that can't command a terminal: names come from whoever writes to the topic.
-
-    Examples
-    --------
-    >>> printable("red \x1b[31m")
-    'red ?[31m'
-    """
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def as_json(document: msgspec.Struct) -> str:
-    """Return a document as one line of JSON."""
-    return msgspec.json.encode(document).decode()
+    """Return a document as one line of JSON; what could command a terminal is escaped."""
+    text = msgspec.json.encode(document).decode()
+    return text if text.isprintable() else json.dumps(json.loads(text))
 
 
 STARTS: dict[str, Start] = {"recent": RECENT, "beginning": "beginning"}

@@ -7,6 +7,7 @@ import asyncio
 import click
 
 from driftline.streams.cli_options import bootstrap_option, settings_of
+from driftline.streams.terminal import say
 from driftline.streams.topics import DEFAULT_PARTITIONS, create_topics
 
 
@@ -30,4 +31,4 @@ def create(context: click.Context, partitions: int | None, bootstrap_servers: st
     width = max(len(topic.name) for topic in found)
     for topic in found:
         outcome = "existed" if topic.existed else "created"
-        click.echo(f"{outcome}  {topic.name:<{width}}  {topic.partitions} partitions")
+        say(f"{outcome}  {topic.name:<{width}}  {topic.partitions} partitions")

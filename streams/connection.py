@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driftline.detectors.errors import OperatorError
 from driftline.streams.config import Kafka
+from driftline.streams.credentials import password, tls
 from driftline.streams.listeners import PROBE_S, advertised, first_answering, stray
 
 if TYPE_CHECKING:
@@ -53,11 +52,11 @@ def client_options(kafka: Kafka) -> dict[str, Any]:
         "security_protocol": kafka.security_protocol,
     }
     if kafka.uses_tls:
-        options["ssl_context"] = _tls(kafka)
+        options["ssl_context"] = tls(kafka)
     if kafka.uses_sasl:
         options["sasl_mechanism"] = kafka.sasl_mechanism
         options["sasl_plain_username"] = kafka.sasl_username  # SCRAM's too, whatever the name says
-        options["sasl_plain_password"] = _password(kafka)
+        options["sasl_plain_password"] = password(kafka)
     return options
 
 
@@ -84,12 +83,12 @@ def faust_credentials(kafka: Kafka) -> Any:
         return None
     import faust  # noqa: PLC0415 - only a worker needs it
 
-    context = _tls(kafka) if kafka.uses_tls else None
+    context = tls(kafka) if kafka.uses_tls else None
     if not kafka.uses_sasl:
         return faust.SSLCredentials(context=context)
     return faust.SASLCredentials(
         username=kafka.sasl_username,
-        password=_password(kafka),
+        password=password(kafka),
         mechanism=kafka.sasl_mechanism,
         ssl_context=context,
     )
@@ -273,32 +272,3 @@ def _warnings() -> Iterator[list[str]]:
         yield messages
     finally:
         logger.removeHandler(collector)
-
-
-def _tls(kafka: Kafka) -> ssl.SSLContext:
-    """Return a context that checks the broker's certificate and its host name, by Python's defaults."""
-    try:
-        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
-    except OSError as error:
-        raise OperatorError(f"kafka.ssl_cafile = {kafka.ssl_cafile!r}: {error}; name a PEM file") from error
-    if kafka.ssl_certfile is not None:
-        try:
-            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
-        except OSError as error:
-            files = f"kafka.ssl_certfile = {kafka.ssl_certfile!r}, kafka.ssl_keyfile = {kafka.ssl_keyfile!r}"
-            raise OperatorError(f"{files}: {error}; name PEM files that belong together") from error
-    return context
-
-
-def _password(kafka: Kafka) -> str:
-    if kafka.sasl_password is not None:
-        return kafka.sasl_password.reveal()
-    path = Path(str(kafka.sasl_password_file))
-    try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise OperatorError(f"kafka.sasl_password_file = {str(path)!r}: {reason}; name a readable file") from error
-    if not password:
-        raise OperatorError(f"kafka.sasl_password_file = {str(path)!r}: is empty; write the password into it")
-    return password

@@ -87,7 +87,9 @@ def test_the_schema_says_what_every_key_means(section: str) -> None:
 
 @pytest.mark.parametrize("key", every_key(), ids=lambda key: key.name)
 def test_every_key_has_a_variable_and_a_meaning(key: Key) -> None:
-    value = key.default.strip('"') or {"kafka.sasl_mechanism": "PLAIN", "worker.metrics_port": "9108"}.get(key.name, "text")
+    value = key.default.strip('"') or {"kafka.sasl_mechanism": "PLAIN", "worker.metrics_port": "9108"}.get(
+        key.name, "text"
+    )
     (understood,) = from_environment(Settings, {key.variable: value})
     assert ".".join(understood.keys) == key.name
     assert str(understood.value) == value

@@ -72,7 +72,10 @@ def test_the_hash_tells_plans_apart_and_nothing_else() -> None:
         ({"models": {"a.b": {"min_rows": -5}}}, "plan.models.a.b.min_rows = -5: expected `int` >= 1"),
         ({"window_ms": 2**62}, f"plan.window_ms = {2**62}: expected `int` <= 31622400000"),
         ({"default_model": "a|b"}, "plan.default_model = 'a|b'"),
-        ({"detectors": {"range": {"threshold": 3}}}, "range.threshold = 3.0: range does not use it; it takes enabled and"),
+        (
+            {"detectors": {"range": {"threshold": 3}}},
+            "range.threshold = 3.0: range does not use it; it takes enabled and",
+        ),
         ({"detectors": {"type": {"threshold": 3}}}, "plan.detectors.type.threshold = 3.0: type does not use it"),
         ({"detectors": {"psi": {"low": 3}}}, "plan.detectors.psi.low = 3.0: psi does not use it"),
         ({"detectors": {"range": {"high": inf}}}, "plan.detectors.range.high = inf: expected `float` <= 1e+300"),
