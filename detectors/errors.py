@@ -16,6 +16,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+START_OVER = (
+    "stop all workers and start over from the log: `driftline reset`, with the workers' --app-id if they have one"
+)
+"""The remedy where a saved state does not fit."""
+BUILD_BASELINE = "`driftline baseline build FILE --model NAME --version NAME --out FILE`"
+"""How a baseline is made."""
+
 
 class DriftlineError(Exception):
     """Root of every error that driftline raises on purpose."""

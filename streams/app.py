@@ -25,6 +25,7 @@ from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import MAX_FETCH_BYTES, bounded
 from driftline.streams.health import PORT, serving
 from driftline.streams.metrics import Metrics
+from driftline.streams.remedies import typed
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
 from driftline.streams.terminal import OnOneLine
@@ -132,11 +133,14 @@ def make_app(settings: Settings, datadir: str) -> faust.App:
     )
 
 
-async def _sizes(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, topics: dict[str, str]) -> dict[str, int]:
+async def _sizes(
+    consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, topics: dict[str, str], settings: Settings
+) -> dict[str, int]:
     """Number of partitions of the topics, all of which must be there."""
     missing = sorted(set(topics.values()) - await consumer.topics())
     if missing:
-        raise OperatorError(f"no topic {', '.join(missing)}: make the topics with `driftline topics create`")
+        remedy = typed("topics create", settings.kafka, settings.worker.app_id)
+        raise OperatorError(f"no topic {', '.join(missing)}: make the topics with {remedy}")
     return {name: len(await producer.partitions_for(topic)) for name, topic in topics.items()}
 
 
@@ -175,7 +179,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         changelogs = {name: f"{settings.worker.app_id}-{name}-changelog" for name in ("profiles", "verdicts")}
         # The producer has to know all of them from now on: of a topic that it hears of while Kafka is away, it would say
         # after 40 s that there is none.
-        sizes = await _sizes(consumer, producer, names | changelogs)
+        sizes = await _sizes(consumer, producer, names | changelogs, settings)
         shared = Shared(
             Watch(settings.plan),
             sizes["predictions"],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from driftline.detectors.baseline import Baseline, NumericSignal
-from driftline.detectors.errors import OperatorError
+from driftline.detectors.errors import BUILD_BASELINE, OperatorError
 from driftline.streams.cli_options import bootstrap_option, settings_of
 from driftline.streams.terminal import say
 
@@ -105,7 +105,7 @@ def read_baseline(path: Path) -> Baseline:
     try:
         return Baseline.from_json(path.read_bytes())
     except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}; make one with `driftline baseline build`") from error
+        raise OperatorError(f"{path}: {error.strerror}; make one with {BUILD_BASELINE}") from error
     except OperatorError as error:
         raise type(error)(f"{path}: {error}") from error
 

@@ -14,6 +14,10 @@ bootstrap_option = click.option(
     help="Where Kafka is; goes over the configuration's kafka.bootstrap_servers.",
 )
 
+app_id_option = click.option(
+    "--app-id", metavar="NAME", help="Workers of one name share the work; goes over worker.app_id."
+)
+
 
 def settings_of(context: click.Context, bootstrap_servers: str | None = None, app_id: str | None = None) -> Settings:
     """Return the settings of this call: the file, the environment over it, the options over both.

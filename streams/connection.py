@@ -11,6 +11,7 @@ from driftline.detectors.errors import OperatorError
 from driftline.streams.config import Kafka
 from driftline.streams.credentials import password, tls
 from driftline.streams.listeners import PROBE_S, advertised, first_answering, stray
+from driftline.streams.remedies import typed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -195,7 +196,7 @@ def explained(kafka: Kafka, error: BaseException) -> OperatorError:
             f"Kafka refused: {reason}; kafka.sasl_username = {kafka.sasl_username!r} needs an ACL for it"
         )
     if isinstance(error, errors.UnknownTopicOrPartitionError):
-        return OperatorError(f"{reason}; make the topics with `driftline topics create`")
+        return OperatorError(f"{reason}; make the topics with {typed('topics create', kafka)}")
     if isinstance(error, errors.KafkaTimeoutError) or getattr(error, "retriable", False):  # tried until time was up
         return unreachable(kafka, reason)
     mistaken = (

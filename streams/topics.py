@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from driftline.detectors.errors import OperatorError
 from driftline.streams.connection import opened
+from driftline.streams.remedies import typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +144,7 @@ async def partitions_of(kafka: Kafka, topic: str) -> list[int]:
                 return sorted(partition["partition"] for partition in known["partitions"])
     # Kafka does not tell one from the other, so that nobody learns of topics that are none of his business.
     hidden = "" if kafka.security_protocol == "PLAINTEXT" else " (or this user has no ACL to see it)"
-    raise OperatorError(f"topic {topic!r} does not exist{hidden}: make the topics with `driftline topics create`")
+    raise OperatorError(f"topic {topic!r} does not exist{hidden}: make the topics with {typed('topics create', kafka)}")
 
 
 def _check_partitions(wanted: Sequence[TopicSpec], known: Mapping[str, int]) -> None:
