@@ -12,7 +12,7 @@ from driftline.streams.connection import address, opened
 from driftline.streams.topics import partitions_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
     from driftline.streams.config import Kafka
@@ -79,6 +79,11 @@ class RecordReader:
                 for record in records:
                     if self._stop == "never" or record.offset < self.ends[record.partition]:
                         yield record
+
+    def seek(self, starts: Mapping[int, int]) -> None:
+        """Go on reading at these offsets, by partition."""
+        for partition, offset in starts.items():
+            self._consumer.seek(TopicPartition(self._topic, partition), offset)
 
     async def _assign(self) -> None:
         """Take every partition, from the start on."""

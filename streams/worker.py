@@ -151,6 +151,7 @@ class Worker:
             await self._refuse_standstill()
             await asyncio.sleep(TICK_S)
             self.shared.metrics.tasks.set(len(asyncio.all_tasks()))
+            self.shared.strangers.say()
             if self.is_consuming:
                 self._watchdog.observe(
                     {
