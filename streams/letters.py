@@ -142,17 +142,25 @@ class Counts:
         return sorted(self._counts.items(), key=lambda each: (-each[1], each[0]))
 
 
-def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Align rows of cells in columns; a cell is cut where it would make the line too long for a terminal.
+def table(rows: Iterable[tuple[str, ...]], columns: int = 80) -> list[str]:
+    """Align rows of cells; where a line would be longer than the terminal, the widest cells are cut.
 
     Examples
     --------
     >>> table([("2", "age"), ("10", "a")])
     ['2   age', '10  a']
+    >>> table([("1", "abcdefgh")], columns=9)
+    ['1  abc...']
     """
-    cut = [tuple(cell if len(cell) <= MOST_CELL else f"{cell[: MOST_CELL - 3]}..." for cell in row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cut]
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > columns:
+        widths[widths.index(max(widths))] -= 1
+    return ["  ".join(map(_fitted, row, widths)).rstrip() for row in rows]
+
+
+def _fitted(cell: str, width: int) -> str:
+    return f"{cell:<{width}}" if len(cell) <= width else f"{cell[: width - 3]}..."
 
 
 def _number(text: str | None, otherwise: int = -1) -> int:
@@ -160,5 +168,4 @@ def _number(text: str | None, otherwise: int = -1) -> int:
 
 
 MOST_NAME = 128
-MOST_CELL = 28
 MOST_DIGITS = 19

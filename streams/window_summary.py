@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from driftline.streams.terminal import clock, printable
@@ -76,7 +77,7 @@ def summarised(summaries: dict[tuple[str, str], Summary], plan: Plan) -> Iterato
         if len(drifted) > MOST_SIGNALS:
             yield f"  drifted      {len(drifted) - MOST_SIGNALS} more signals"
         if hint := insufficient(found, plan.rows_needed(model)):
-            yield f"  hint         {hint}"
+            yield from wrap(hint, 80, initial_indent="  hint         ", subsequent_indent=" " * 15)
 
 
 def insufficient(found: Summary, needed: int) -> str:
@@ -88,12 +89,12 @@ def insufficient(found: Summary, needed: int) -> str:
 
     >>> found = Summary(rows={0: 30, 60_000: 30}, statuses={0: "insufficient", 60_000: "insufficient"}, length_ms=60_000)
     >>> insufficient(found, 100)
-    'half of the windows have fewer than 31 records: plan.window_ms = 300000 would suit'
+    'half of the windows have at most 30 records, needed are 100: plan.window_ms = 300000 would suit'
     """
-    if found.counts["insufficient"] * 2 <= len(found.statuses):
-        return ""
     typical = max(1, int(median(found.rows.values())))
+    if found.counts["insufficient"] * 2 <= len(found.statuses) or typical >= needed:
+        return ""
     wanted_ms = -(-needed * found.length_ms // typical)
     suits = next((each for each in ROUND_MS if each >= wanted_ms), None)
-    length = f"plan.window_ms = {suits} would suit" if suits else f"lower plan.min_rows, which is {needed}"
-    return f"half of the windows have fewer than {typical + 1} records: {length}"
+    length = f"plan.window_ms = {suits} would suit" if suits else "lower plan.min_rows"
+    return f"half of the windows have at most {typical} records, needed are {needed}: {length}"
