@@ -19,9 +19,9 @@ from driftline.detectors.validation import validated
 # Upper bounds are far beyond use and far below where int64 arithmetic on event times would wrap.
 Length = Annotated[int, Meta(ge=1, le=366 * 86_400_000)]
 Lateness = Annotated[int, Meta(ge=0, le=366 * 86_400_000)]
-Distance = Annotated[int, Meta(ge=0, le=100 * 366 * 86_400_000)]
+Ahead = Annotated[int, Meta(ge=0, le=100 * 366 * 86_400_000)]
 Count = Annotated[int, Meta(ge=1, le=10**6)]
-CountOrNone = Annotated[int, Meta(ge=0, le=10**6)]
+CountFromZero = Annotated[int, Meta(ge=0, le=10**6)]
 Rows = Annotated[int, Meta(ge=1, le=10**9)]
 Windows = Annotated[int, Meta(ge=1, le=1_000)]
 Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
@@ -124,10 +124,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     window_ms: Length = 60_000
     lateness_ms: Lateness = 10_000
-    max_ahead_ms: Distance = 60_000
+    max_ahead_ms: Ahead = 60_000
     min_rows: Rows = 100
     outlier_share: Annotated[float, Meta(gt=0, lt=0.5)] = 0.01
-    events_per_window: CountOrNone = 3
+    events_per_window: CountFromZero = 3
     list_false_discovery: Annotated[float, Meta(gt=0, lt=1)] = 0.05
     max_models: Count = 1_000
     max_signals: Count = 2_000
