@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable, Iterator
 
+from driftline.detectors.baseline import NumericSignal
+from driftline.detectors.plan import Rule
 from driftline.detectors.watch import Watch
 
 
@@ -27,6 +29,27 @@ def unknown_signals(watch: Watch) -> Iterator[str]:
             if known and signal not in known:
                 place = f"plan.models.{model}.signals.{signal}"
                 yield f"{place}: no baseline of model {model!r} has this signal; {_meant(signal, known)}"
+
+
+def unused_bounds(watch: Watch) -> Iterator[str]:
+    """Yield a sentence for each signal of the plan that has bounds and is no number in any baseline of its model.
+
+    Examples
+    --------
+    >>> from driftline.detectors.fit import fit
+    >>> from driftline.detectors.plan import plan_from
+    >>> plan = plan_from({"models": {"churn": {"signals": {"plan": {"detectors": {"range": {"low": 0.0}}}}}}})
+    >>> list(unused_bounds(Watch(plan).with_baseline(fit("churn", "1", {"plan": ["basic", "pro"]}))))
+    ['plan.models.churn.signals.plan.detectors.range: this signal is categorical, bounds are for numbers; leave them out']
+    """
+    for model, own in watch.plan.models.items():
+        layouts = [each for key, found in watch.layouts.items() if key[0] == model for each in found]
+        for signal, special in own.signals.items():
+            rule = special.detectors.get("range", Rule())
+            kinds = [type(each.baseline.signals[signal]) for each in layouts if signal in each.baseline.signals]
+            if (rule.low, rule.high) != (None, None) and kinds and NumericSignal not in kinds:
+                place = f"plan.models.{model}.signals.{signal}.detectors.range"
+                yield f"{place}: this signal is categorical, bounds are for numbers; leave them out"
 
 
 def unknown_models(watch: Watch) -> Iterator[str]:

@@ -8,7 +8,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.plan_names import unknown_models, unknown_signals
+from driftline.detectors.plan_names import unknown_models, unknown_signals, unused_bounds
+from driftline.detectors.watch import Watch
 from driftline.streams.stages import Shared
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class BaselineFollower:
         Raises
         ------
         OperatorError
-            Where the plan names a signal that no baseline of its model has.
+            Where the plan names a signal that no baseline of its model has, or bounds of one that is no number.
         """
         partitions = [TopicPartition(self._topic, each) for each in range(self._n_partitions)]
         self._consumer.assign(partitions)
@@ -46,7 +47,7 @@ class BaselineFollower:
         while any([await self._consumer.position(each) < end for each, end in ends.items()]):
             self._take(await self._consumer.getmany(timeout_ms=1000))
         log.info("%d model versions have a baseline", len(self._shared.watch.layouts))
-        for sentence in unknown_signals(self._shared.watch):
+        for sentence in _misfits(self._shared.watch):
             raise OperatorError(sentence)
         for sentence in unknown_models(self._shared.watch):
             log.warning("%s; it changes nothing until one is published", sentence)
@@ -57,12 +58,12 @@ class BaselineFollower:
             known = self._shared.watch
             self._take(await self._consumer.getmany(timeout_ms=1000))
             if self._shared.watch is not known:
-                self._say_unknown_signals()
+                self._say_misfits()
             await asyncio.sleep(0)  # let the worker go on even if the topic has much to tell
 
-    def _say_unknown_signals(self) -> None:
+    def _say_misfits(self) -> None:
         """Say once what a start would be refused for: a running worker goes on."""
-        for sentence in set(unknown_signals(self._shared.watch)) - self._said:
+        for sentence in set(_misfits(self._shared.watch)) - self._said:
             self._said.add(sentence)
             log.warning("%s; a worker that starts now would refuse the plan", sentence)
 
@@ -88,3 +89,8 @@ class BaselineFollower:
             "baseline %s|%s %s, effective from %d ms",
             baseline.model, baseline.version, baseline.hash, baseline.effective_from_ms,
         )  # fmt: skip
+
+
+def _misfits(watch: Watch) -> list[str]:
+    """What a plan says of signals that are not so in any baseline of their model."""
+    return [*unknown_signals(watch), *unused_bounds(watch)]

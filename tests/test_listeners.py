@@ -16,8 +16,9 @@ from driftline.streams.embedded import embedded_broker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-REAL, NOWHERE = b"127.0.0.1", b"k.invalid"
-"""Names of equal length, so that one can be written over the other in an answer; nobody may ever register the second."""
+REAL, UNKNOWN, REFUSING = b"127.0.0.1", b"k.invalid", b"127.0.0.2"
+"""Names of equal length, so that one can be written over the other in an answer; nobody may ever register the second,
+and at the third nobody listens."""
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: bytes) -> None:
@@ -44,8 +45,9 @@ async def renamed(bootstrap_servers: str, name: bytes) -> AsyncIterator[str]:
 
 
 @pytest.mark.embedded
+@pytest.mark.parametrize("nowhere", [UNKNOWN, REFUSING])
 @pytest.mark.parametrize("client", [AIOKafkaProducer, AIOKafkaConsumer, AIOKafkaAdminClient])
-def test_a_listener_that_does_not_resolve_is_named_with_the_brokers_setting(client: type) -> None:
+def test_a_listener_where_nobody_is_is_named_with_the_brokers_setting(client: type, nowhere: bytes) -> None:
     async def connect(name: bytes) -> None:
         async with (
             renamed(broker.bootstrap_servers, name) as front,
@@ -56,8 +58,10 @@ def test_a_listener_that_does_not_resolve_is_named_with_the_brokers_setting(clie
     port = ""
     with embedded_broker({}) as broker:
         port = broker.bootstrap_servers.rpartition(":")[2]
-        with pytest.raises(KafkaUnreachable, match=rf"k\.invalid:{port} \(.+\); set advertised\.listeners") as caught:
-            asyncio.run(connect(NOWHERE))
+        with pytest.raises(
+            KafkaUnreachable, match=rf"{re.escape(nowhere.decode())}:{port} \(.+\); set advertised\.listeners"
+        ) as caught:
+            asyncio.run(connect(nowhere))
         assert "check the address" not in str(caught.value)
         asyncio.run(connect(REAL))  # the same way, with the right name, leads in
 

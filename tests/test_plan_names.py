@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from driftline.detectors.plan import plan_from
-from driftline.detectors.plan_names import unknown_models, unknown_signals
+from driftline.detectors.plan_names import unknown_models, unknown_signals, unused_bounds
 from driftline.detectors.watch import Watch
 from tests.logs import churn, fraud, watching
 
@@ -35,3 +35,10 @@ def test_a_model_without_a_baseline_is_told_and_its_signals_are_not() -> None:
     (sentence,) = unknown_models(watch)
     assert "plan.models.chrun" in sentence
     assert sentence.endswith("did you mean churn?")
+
+
+def test_bounds_of_a_category_are_told_and_those_of_a_number_are_not() -> None:
+    bounds = {"detectors": {"range": {"low": 0.0}}}
+    table = {"churn": {"signals": {"age": bounds, "country": bounds, "nobody": bounds}}}
+    (sentence,) = unused_bounds(watching(plan_from({"models": table}), churn()))
+    assert sentence.startswith("plan.models.churn.signals.country.detectors.range: this signal is categorical")
