@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-COORDINATOR_TIMEOUT_S = 20.0
+COORDINATOR_ATTEMPTS, COORDINATOR_PAUSE_S = 100, 0.2
 """A broker without any group yet first makes the topic in which it keeps them."""
 
 
@@ -40,16 +40,24 @@ async def describe_group(admin: Any, app_id: str) -> Group:
     app_id
         The group's name, which is the workers' ``app_id``.
     """
-    from aiokafka.errors import CoordinatorNotAvailableError, NotCoordinatorError  # noqa: PLC0415 - 0.2 s, as its client
+    from aiokafka import errors  # noqa: PLC0415 - 0.2 s that `--help` has no use for
 
-    async with asyncio.timeout(COORDINATOR_TIMEOUT_S):
-        while True:
-            try:
-                (answer,) = await admin.describe_consumer_groups([app_id])
+    refused: Any = errors.GroupCoordinatorNotAvailableError(f"no coordinator of group {app_id!r}")
+    for _ in range(COORDINATOR_ATTEMPTS):
+        try:
+            (answer,) = await admin.describe_consumer_groups([app_id])
+            code, _, state, _, _, members, *_ = answer.groups[0]
+        except (errors.GroupCoordinatorNotAvailableError, errors.NotCoordinatorForGroupError) as error:
+            refused = error
+        else:
+            if not code:
                 break
-            except (CoordinatorNotAvailableError, NotCoordinatorError):
-                await asyncio.sleep(COORDINATOR_TIMEOUT_S / 100)
-    _, _, state, _, _, members, *_ = answer.groups[0]
+            refused = errors.for_code(code)(f"group {app_id!r}")
+            if not refused.retriable:
+                raise refused
+        await asyncio.sleep(COORDINATOR_PAUSE_S)
+    else:
+        raise refused
     offsets = await admin.list_consumer_group_offsets(app_id)
     committed = {(place.topic, place.partition): found.offset for place, found in offsets.items()}
     return Group(state, sorted(host.lstrip("/") for _, _, host, *_ in members), committed)

@@ -30,6 +30,8 @@ CHUNK = 500
 BOOKS = 0
 """Partition of the books: entries must keep their order."""
 ACKNOWLEDGED_TIMEOUT_S = 60.0
+FETCH_MS = 5_000
+"""For a record that may not be there: compaction or a transaction's end leaves offsets without one."""
 
 
 class Entry(msgspec.Struct, tag_field="entry"):
@@ -188,7 +190,10 @@ class Resending:
             async for record in reader:
                 if RESEND not in dict(record.headers):
                     continue
-                entry = _entry(record.value)
+                try:
+                    entry = _entry(record.value or b"")
+                except (msgspec.DecodeError, UnicodeDecodeError):  # whoever may write to the topic may write this, too
+                    continue
                 if isinstance(entry, Sent):
                     known |= set(map(tuple, entry.places))  # type: ignore[arg-type]
                 else:
@@ -223,9 +228,10 @@ class Resending:
                 for offset in sorted(offset for partition, offset in by_place if partition == place.partition):
                     if not begins[place] <= offset < ends[place]:
                         continue
-                    consumer.seek(place, offset)
-                    record = await consumer.getone(place)
+                    if await consumer.position(place) != offset:
+                        consumer.seek(place, offset)
                     letter = by_place[place.partition, offset]
-                    if (record.offset, record.value) == (offset, letter.value):  # or the topic was made anew meanwhile
-                        found[letter.place] = record.key, list(record.headers)
+                    for record in (await consumer.getmany(place, timeout_ms=FETCH_MS, max_records=1)).get(place, ()):
+                        if (record.offset, record.value) == (offset, letter.value):  # or the topic was made anew
+                            found[letter.place] = record.key, list(record.headers)
         return found
