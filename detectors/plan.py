@@ -37,7 +37,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     enabled
         Whether the detector runs.
     threshold
-        The detector's own: a p-value for tests, a confidence for ADWIN, a distance for distances.
+        The detector's own: a p-value for tests, a confidence for ADWIN, a distance for distances, a share of records.
     low, high
         Bounds of the ``range`` constraint in the signal's unit, instead of the baseline's.
     """
@@ -249,8 +249,8 @@ def _all_rules(plan: Plan) -> list[tuple[str, dict[str, Rule]]]:
     return places
 
 
-_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "outlier_rate"})
-_WHOLE = frozenset({"half_space_trees", "outlier_rate"})
+_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "outlier_rate", "late_share"})
+_WHOLE = frozenset({"half_space_trees", "outlier_rate", "late_share"})
 _DISTANCES = frozenset({"psi", "js", "ks", "wasserstein", "chi2"})
 _FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {**dict.fromkeys(_PROBABILITIES | _DISTANCES, ("threshold",)), "range": ("low", "high")}
@@ -273,6 +273,7 @@ DETECTORS: Mapping[str, Rule] = MappingProxyType(
         "adwin_scale": Rule(enabled=True, threshold=2e-5),
         "half_space_trees": Rule(enabled=True, threshold=1e-6),
         "outlier_rate": Rule(enabled=True, threshold=0.00175),
+        "late_share": Rule(enabled=True, threshold=0.2),
         "type": Rule(enabled=True),
         "null": Rule(enabled=True),
         "range": Rule(enabled=True),

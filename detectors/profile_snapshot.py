@@ -1,6 +1,7 @@
 """Stage 1's state as bytes and back."""
 
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -62,14 +63,14 @@ class _Partition(msgspec.Struct, array_like=True, frozen=True):
 class _Times(msgspec.Struct, array_like=True, frozen=True):
     highest_ms: int
     closed_ms: int
+    recent_ms: tuple[int, ...]
 
 
 class _Position(NamedTuple):
     """How far a partition had come when a value was saved."""
 
     next_offset: int
-    highest_ms: int
-    closed_ms: int
+    times: _Times
 
 
 def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
@@ -77,7 +78,7 @@ def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
 
     A cell that is ahead of the partition after a crash has not changed until the partition reaches it.
     """
-    times = _Times(state.highest_ms, state.closed_ms)
+    times = _Times(state.highest_ms, state.closed_ms, tuple(state.recent_ms.tolist()))
     for cell in state.cells.values():
         if cell.is_dirty and cell.next_offset <= state.next_offset:
             cell.is_dirty, cell.next_offset = False, state.next_offset
@@ -103,7 +104,7 @@ def load(
     """
     cells: dict[bytes, tuple[Cell, _Position]] = {}
     damaged: dict[bytes, DamagedState] = {}
-    position = _Position(0, NO_TIME, 0)
+    position = _Position(0, _Times(NO_TIME, 0, ()))
     listed: dict[bytes, int] = {}
     for key, raw in saved.items():
         try:
@@ -117,7 +118,10 @@ def load(
     state = PartitionState(partition, partitions, cells={cell.key: cell for cell, _ in cells.values()})
     if not damaged:
         older = [at for key, (_, at) in cells.items() if at.next_offset < listed.get(key, 0)]
-        state.next_offset, state.highest_ms, state.closed_ms = min([position, *older])
+        first = min([position, *older], key=attrgetter("next_offset"))
+        state.next_offset, times = first.next_offset, first.times
+        state.highest_ms, state.closed_ms = times.highest_ms, times.closed_ms
+        state.recent_ms = np.array(times.recent_ms, np.int64)
     return state, damaged
 
 
@@ -132,7 +136,7 @@ def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tup
     ):
         if was != now:
             raise OperatorError(f"{key} = {now}, but the saved state has {was}: {START_OVER}")
-    return _Position(envelope.next_offset, times.highest_ms, times.closed_ms), own.cells
+    return _Position(envelope.next_offset, times), own.cells
 
 
 def _cell_bytes(cell: Cell, times: _Times, partition: int, plan_hash: str) -> bytes:
@@ -174,7 +178,7 @@ def _cell(raw: bytes, partition: int, key: bytes, watch: Watch) -> tuple[Cell, _
     windows = {each.start_ms: _open_window(each, model, watch) for each in content.windows}
     online = _restored(content.online, model, watch) if content.online else None
     cell = Cell(model, envelope.next_offset, windows, online, is_dirty=False)
-    return cell, _Position(envelope.next_offset, times.highest_ms, times.closed_ms)
+    return cell, _Position(envelope.next_offset, times)
 
 
 def _open_window(saved: _Window, model: ModelKey, watch: Watch) -> OpenWindow:

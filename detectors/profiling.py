@@ -15,9 +15,9 @@ from driftline.detectors.cell import Cell
 from driftline.detectors.intake import Profiled, Rows, take_in
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import Batch, Prediction
+from driftline.detectors.records import Batch, Flush, Prediction
 from driftline.detectors.watch import ModelKey, Watch, is_name
-from driftline.detectors.windows import NO_TIME, closed_through, highest_before, is_late, window_start
+from driftline.detectors.windows import NO_TIME, closed_through, flushed_through, is_late, reached, window_start
 
 
 @dataclass(slots=True)
@@ -31,7 +31,9 @@ class PartitionState:
     next_offset
         The first offset that is not in this state. It, not the committed offset, says where reading starts.
     highest_ms
-        Highest event time seen.
+        How far event time has come: see ``windows.reached``.
+    recent_ms
+        Event times of the last records whose timestamps were their producers'.
     closed_ms
         End of the last window that has been closed.
     cells
@@ -44,6 +46,7 @@ class PartitionState:
     highest_ms: int = NO_TIME
     closed_ms: int = 0
     cells: dict[ModelKey, Cell] = field(default_factory=dict)
+    recent_ms: I64 = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionState, Profiled]:
@@ -63,13 +66,35 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
     The new state, whose ``next_offset`` is the batch's, and what is to be sent.
     """
     out = Profiled()
+    for part, flush in batch.parts():
+        _take(state, part, watch, out)
+        if flush is not None:
+            _flush(state, flush, watch, out)
+    return state, out
+
+
+def _take(state: PartitionState, batch: Batch, watch: Watch, out: Profiled) -> None:
+    """Take in records among which is no flush mark."""
     fresh = int(batch.offsets.searchsorted(state.next_offset))
-    out.skipped = fresh
-    groups, closing = _grouped(state, batch, fresh, watch, out)
-    take_in(((state.cells.setdefault(rows.key, Cell(rows.key)), rows) for rows in groups), batch, watch, out)
+    out.skipped += fresh
+    groups, horizon_ms, closing = _grouped(state, batch, fresh, watch, out)
+    cells = ((state.cells.setdefault(rows.key, Cell(rows.key)), rows) for rows in groups)
+    take_in(cells, batch, horizon_ms, watch, out)
     state.next_offset = max(state.next_offset, batch.next_offset)
     _close(state, closing, watch, out)
-    return state, out
+
+
+def _flush(state: PartitionState, flush: Flush, watch: Watch, out: Profiled) -> None:
+    """Close the windows of what was published before a flush mark."""
+    if flush.offset < state.next_offset:
+        out.skipped += 1
+        return
+    out.flushes += 1
+    state.next_offset = flush.offset + 1
+    plan = watch.plan
+    through_ms = flushed_through(flush.event_ms, flush.appended_ms, plan.window_ms, plan.lateness_ms)
+    state.highest_ms = max(state.highest_ms, through_ms)
+    _close(state, Closing(np.array([state.highest_ms]), np.array([flush.offset])), watch, out)
 
 
 def provisional(state: PartitionState) -> Profiled:
@@ -84,38 +109,53 @@ def provisional(state: PartitionState) -> Profiled:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Where in a batch the watermark passed which window ends: running highest event times and their offsets."""
+    """Where in a batch the watermark passed which window ends: how far event time had come after which offsets."""
 
     highest_ms: I64
     offsets: I64
 
     def upto(self, due_ms: int) -> int:
-        """Offset after the first record at which the highest event time reached a moment."""
+        """Offset after the first record at which event time reached a moment."""
         return int(self.offsets[int(self.highest_ms.searchsorted(due_ms))]) + 1
 
 
 def _grouped(
     state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: Profiled
-) -> tuple[Iterator[Rows], Closing]:
+) -> tuple[Iterator[Rows], I64 | None, Closing]:
     """Reject what can't be used, find each record's watermark, and group by model version."""
     offsets, event_ms, places = batch.offsets[fresh:], batch.event_ms[fresh:], np.arange(fresh, batch.offsets.size)
+    appended_ms, by_broker = batch.appended_ms[fresh:], batch.log_append[fresh:]
     keys, codes = _coded(batch.predictions[fresh:])
     known = np.array([_fault(key, state, watch) is None for key in keys], np.bool_)
-    ahead = event_ms > batch.appended_ms[fresh:] + watch.plan.max_ahead_ms
+    ahead = event_ms > appended_ms + watch.plan.max_ahead_ms
     usable = known[codes] & ~ahead
     for row in (~usable).nonzero()[0].tolist():
         reason = "ahead" if ahead[row] else _fault(keys[codes[row]], state, watch) or ""
         out.rejected.append((int(offsets[row]), reason))
-    if out.rejected:
+    if not usable.all():
         kept = usable.nonzero()[0]
         offsets, event_ms, codes, places = offsets[kept], event_ms[kept], codes[kept], places[kept]
-    before = highest_before(event_ms, state.highest_ms)
-    start_ms, late = _placed(event_ms, before, state.closed_ms, watch.plan)
-    after = np.maximum(before, event_ms)
-    if after.size:
-        state.highest_ms = int(after[-1])
+        appended_ms, by_broker = appended_ms[kept], by_broker[kept]
+    times_ms, state.recent_ms = reached(event_ms, appended_ms, by_broker, state.highest_ms, state.recent_ms)
+    before_ms, after_ms = times_ms[:-1], times_ms[1:]
+    start_ms, late = _placed(event_ms, before_ms, state.closed_ms, watch.plan)
+    horizon_ms = _horizon(start_ms, after_ms, state.highest_ms, places, batch, watch.plan)
+    state.highest_ms = int(times_ms[-1])
     every = Rows(("", ""), offsets, event_ms, start_ms, late, places)
-    return _by_model(every, codes, keys), Closing(after, offsets)
+    return _by_model(every, codes, keys), horizon_ms, Closing(after_ms, offsets)
+
+
+def _horizon(start_ms: I64, reached_ms: I64, highest_ms: int, places: I64, batch: Batch, plan: Plan) -> I64 | None:
+    """Per record of the batch, start of the last window that is not far ahead of event time; None if none is farther.
+
+    Half of the windows that may be open at once lie so near; of farther ones a cell opens as many as the other half.
+    """
+    near_ms = plan.max_open_windows // 2 * plan.window_ms
+    if not start_ms.size or start_ms.max() <= highest_ms - highest_ms % plan.window_ms + near_ms:
+        return None
+    found = np.zeros(batch.offsets.size, np.int64)
+    found[places] = window_start(reached_ms, plan.window_ms) + near_ms
+    return found
 
 
 def _placed(event_ms: I64, highest_ms: I64, closed_ms: int, plan: Plan) -> tuple[I64, Mask]:

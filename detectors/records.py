@@ -1,6 +1,8 @@
 """The nouns that stage 1 takes in: one prediction, and the batch of them that one poll of one partition brought."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import msgspec
 
@@ -73,6 +75,22 @@ class PositionalPrediction(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     model: str | None = None
 
 
+class Flush(NamedTuple):
+    """A flush mark: a record by which a publisher says that a file of predictions is over.
+
+    Parameters
+    ----------
+    offset, appended_ms
+        Its Kafka offset and its own timestamp.
+    event_ms
+        The latest event time of the file: the windows up to the one that holds it are to be closed.
+    """
+
+    offset: int
+    appended_ms: int
+    event_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Decoded records of one partition, in log order.
@@ -93,6 +111,8 @@ class Batch:
         The n predictions.
     next_offset
         Offset after the last record that the poll brought, rejected ones included.
+    flushes
+        Flush marks among them, in log order; their offsets are not among the others.
     """
 
     topic: str
@@ -103,3 +123,26 @@ class Batch:
     log_append: Mask
     predictions: list[Prediction]
     next_offset: int
+    flushes: tuple[Flush, ...] = ()
+
+    def parts(self) -> Iterator[tuple["Batch", Flush | None]]:
+        """The records before each flush mark, and it; then what is left."""
+        start = 0
+        for flush in self.flushes:
+            stop = int(self.offsets.searchsorted(flush.offset))
+            yield self._between(start, stop, flush.offset), flush
+            start = stop
+        yield self._between(start, self.offsets.size, self.next_offset) if self.flushes else self, None
+
+    def _between(self, start: int, stop: int, next_offset: int) -> "Batch":
+        rows = slice(start, stop)
+        return replace(
+            self,
+            offsets=self.offsets[rows],
+            event_ms=self.event_ms[rows],
+            appended_ms=self.appended_ms[rows],
+            log_append=self.log_append[rows],
+            predictions=self.predictions[rows],
+            next_offset=next_offset,
+            flushes=(),
+        )

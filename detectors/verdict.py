@@ -23,6 +23,7 @@ from driftline.detectors.reporting import (
     Finding,
     Subject,
     change_alerts,
+    judged,
     quiet,
     retraction,
     subjects,
@@ -240,10 +241,8 @@ def _merged(key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: W
 def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]) -> list[Alert]:
     """Alerts of one window; ``standings`` is brought up to date."""
     alerts = change_alerts(layout, verdict)
-    if verdict.drift is None:
-        return alerts
     drifting = _drifting(subjects(layout, verdict), standings)
-    for subject in sorted(drifting.keys() | standings.keys()):
+    for subject in sorted(filter(judged(layout, verdict), drifting.keys() | standings.keys())):
         before = standings.get(subject, Standing())
         finding = drifting.get(subject)
         standing, transition = judge(layout.plan.policy, before, drifted=finding is not None)
@@ -254,7 +253,7 @@ def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]
             del standings[subject]
         if transition:
             severity = standing.severity or before.severity or "warning"
-            told = finding or quiet(layout, subject, before.detector)
+            told = finding or quiet(layout, verdict, subject, before.detector)
             alerts.append(transition_alert(layout, verdict, subject, told, transition, severity))
     return alerts
 
@@ -263,7 +262,7 @@ def _drifting(found: Mapping[Subject, Finding], standings: Mapping[Subject, Stan
     """What alarms, and open alerts on signals that are still listed."""
     drifting = {subject: finding for subject, finding in found.items() if finding.alarms}
     for (_, signal), finding in found.items():
-        still = [subject for subject, each in standings.items() if each.severity and subject[1] == signal]
+        still = [subject for subject, each in standings.items() if each.severity and signal and subject[1] == signal]
         drifting |= {subject: finding for subject in still if subject not in drifting}
     return drifting
 

@@ -29,6 +29,7 @@ from driftline.streams.remedies import typed
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
 from driftline.streams.terminal import OnOneLine
+from driftline.streams.topics import stamps_by_producers
 from driftline.streams.turns import QUEUE_BATCHES
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
@@ -188,6 +189,8 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             Metrics(version("driftline")),
             Allowance(settings.worker.max_dead_letters_per_minute),
         )
+        if advice := await stamps_by_producers(settings.kafka, topics.predictions):
+            log.warning("%s", advice)
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))

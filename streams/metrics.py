@@ -27,7 +27,7 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"driftline_{name}", text, labels, registry=registry)
 
-        # Records: in == accepted + late + rejected + replay_skipped at every moment.
+        # Records: in == accepted + late + rejected + flush_mark + replay_skipped at every moment.
         self.records_in = counter("records_in", "Prediction records consumed.")
         self.records = counter("records", "Prediction records by what became of them.", "result")
         self.rejected = counter("records_rejected", "Rejected records by reason; look at dead-letters.", "reason")
@@ -69,7 +69,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self.build = gauge("build_info", "Always 1.", "version")
         self.build.labels(version).set(1)
-        for result in ("accepted", "late", "rejected", "replay_skipped"):
+        for result in ("accepted", "late", "rejected", "flush_mark", "replay_skipped"):
             self.records.labels(result)
 
     def exposition(self) -> bytes:

@@ -103,6 +103,7 @@ class ProfilingStage:
             ("accepted", out.accepted),
             ("late", out.late),
             ("rejected", len(out.rejected)),
+            ("flush_mark", out.flushes),
             ("replay_skipped", out.skipped),
         ):
             if count:

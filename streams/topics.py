@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.windows import DECIDING, RECENT
 from driftline.streams.connection import opened
 from driftline.streams.remedies import typed
 
@@ -81,9 +82,9 @@ def topic_table(settings: Settings, partitions: int) -> list[TopicSpec]:
     """
     topics, app_id = settings.topics, settings.worker.app_id
     return [
-        TopicSpec(topics.predictions, partitions, {}),  # the user's own, and theirs to keep
+        TopicSpec(topics.predictions, partitions, STAMPED),  # the rest is the user's own, and theirs to keep
         TopicSpec(topics.baselines, 1, COMPACT | KEEP_A_YEAR),
-        TopicSpec(topics.partials, partitions, _delete_after(1)),
+        TopicSpec(topics.partials, partitions, _delete_after(1) | STAMPED),
         TopicSpec(topics.windows, partitions, _delete_after(365)),
         TopicSpec(topics.alerts, 1, COMPACT | _delete_after(365) | {"cleanup.policy": "compact,delete"}),
         TopicSpec(topics.dead_letters, partitions, _delete_after(14)),
@@ -124,6 +125,30 @@ async def create_topics(settings: Settings, partitions: int | None = None) -> li
             await _create(admin, missing)
             _check_partitions(settings, wanted, await _all_there(admin, wanted))  # somebody else may have been quicker
     return [TopicFound(spec.name, spec.partitions, spec.name in known) for spec in wanted]
+
+
+async def stamps_by_producers(kafka: Kafka, topic: str) -> str | None:
+    """What is to be told, and done, of a topic whose records bear their producers' time; None where they don't.
+
+    None, too, where the broker does not say: this user has no ACL to ask (DescribeConfigs), or it is an embedded one.
+    """
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - see `create_topics`
+    from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # noqa: PLC0415
+
+    try:
+        async with opened(AIOKafkaAdminClient, kafka) as admin:
+            answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    except OperatorError:
+        return None
+    found = {name: value for answer in answers for resource in answer.resources for name, value, *_ in resource[4]}
+    if found.get(STAMP) != "CreateTime":
+        return None
+    return (
+        f"topic {topic!r} keeps the time that its producers tell ({STAMP}=CreateTime), so a window closes only once "
+        f"{DECIDING} of a partition's last {RECENT} records are past it: better let the broker stamp records, by "
+        f"`kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers} --alter --entity-type topics "
+        f"--entity-name {topic} --add-config {STAMP}=LogAppendTime`"
+    )
 
 
 async def partitions_of(kafka: Kafka, topic: str) -> list[int]:
@@ -198,6 +223,10 @@ async def _create(admin: Any, specs: Sequence[TopicSpec]) -> None:
 def _delete_after(days: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
 
+
+STAMP = "message.timestamp.type"
+STAMPED: dict[str, str] = {STAMP: "LogAppendTime"}
+"""The broker's clock lies in the log then: no producer's clock can be ahead of it."""
 
 # Kafka compacts closed segments only, and by default closes one at 1 GB: a worker that restores would read that much.
 COMPACT: dict[str, str] = {

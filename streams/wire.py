@@ -1,6 +1,7 @@
 """Bytes to nouns and back: the only place that knows how records are written."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter, length_hint
 from typing import NamedTuple, Protocol, Self
@@ -16,8 +17,9 @@ from driftline.detectors.baseline import PREDICTION
 from driftline.detectors.errors import RecordError
 from driftline.detectors.judging import Verdict
 from driftline.detectors.partials import Mark, Partial
-from driftline.detectors.records import Batch, PositionalPrediction, Prediction
+from driftline.detectors.records import Batch, Flush, PositionalPrediction, Prediction
 from driftline.detectors.watch import Watch
+from driftline.streams.flush_mark import flush_of
 
 SOURCE = "driftline"
 LOG_APPEND_TIME = 1
@@ -92,6 +94,7 @@ def decode(records: Sequence[Raw], watch: Watch, max_bytes: int) -> tuple[Batch,
     """
     predictions: list[Prediction] = []
     rejected: list[tuple[int, str]] = []
+    flushes: list[Flush] = []
     values = [b"" if record.value is None or len(record.value) > max_bytes else record.value for record in records]
     remaining = iter(values)
     while True:
@@ -100,13 +103,17 @@ def decode(records: Sequence[Raw], watch: Watch, max_bytes: int) -> tuple[Batch,
             break
         except _UNUSABLE as error:
             record = records[len(values) - length_hint(remaining) - 1]
+            if (flush := flush_of(record)) is not None:
+                flushes.append(flush)
+                continue
             try:
                 predictions.append(_second_look(record.value, max_bytes, error, watch))
             except RecordError as refused:
                 rejected.append((record.offset, refused.reason))
-    refused_offsets = {offset for offset, _ in rejected}
-    kept = [record for record in records if record.offset not in refused_offsets] if rejected else records
-    return _timed(records, kept, predictions, rejected), sorted(rejected)
+    left_out = {offset for offset, _ in rejected} | {flush.offset for flush in flushes}
+    kept = [record for record in records if record.offset not in left_out] if left_out else records
+    batch = _timed(records, kept, predictions, rejected)
+    return replace(batch, flushes=tuple(flushes)) if flushes else batch, sorted(rejected)
 
 
 def _timed(

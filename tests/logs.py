@@ -59,6 +59,7 @@ class Entry(NamedTuple):
 
     value: bytes | None
     appended_ms: int
+    timestamp_type: int = 1
 
 
 @dataclass(slots=True)
@@ -142,7 +143,9 @@ class Shape:
     """What a log is like.
 
     ``out_of_order_ms`` is how far event time runs back at most; ``stragglers`` the share of records that are minutes
-    old; ``rubbish`` the share that can't be used; ``step_ms`` the mean time between records.
+    old; ``rubbish`` the share that can't be used; ``step_ms`` the mean time between records. ``fast`` is the share with
+    clocks that are ahead, by some seconds or by years, ``by_broker`` that of records with the broker's timestamps, and
+    ``flushes`` that of flush marks.
     """
 
     n: int = 600
@@ -150,6 +153,9 @@ class Shape:
     out_of_order_ms: int = 9_000
     stragglers: float = 0.0
     rubbish: float = 0.0
+    fast: float = 0.0
+    by_broker: float = 1.0
+    flushes: float = 0.0
 
 
 def prediction_log(seed: int, shape: Shape = Shape()) -> list[Entry]:
@@ -165,7 +171,20 @@ def prediction_log(seed: int, shape: Shape = Shape()) -> list[Entry]:
         if rng.random() < shape.rubbish:
             value = _RUBBISH[int(rng.integers(len(_RUBBISH)))](document)
         entries.append(Entry(value, moment_ms))
-    return entries
+    return [_disturbed(entry, np.random.default_rng([seed, row]), shape) for row, entry in enumerate(entries)]
+
+
+def _disturbed(entry: Entry, rng: np.random.Generator, shape: Shape) -> Entry:
+    """A record as a wrong clock or another topic's setting would have it, or a flush mark in its place."""
+    by_broker, fast, flush = rng.random(3) < (shape.by_broker, shape.fast, shape.flushes)
+    value, appended_ms = entry.value, entry.appended_ms
+    if fast and value and value.endswith(b"}") and b"\xff" not in value:
+        claimed_ms = appended_ms + int(rng.choice([59_000, 480_000, 10**9, 10**12]) * rng.random())
+        value = orjson.dumps(orjson.loads(value) | {"timestamp": claimed_ms})
+        appended_ms = appended_ms if by_broker else claimed_ms
+    if flush:
+        value = orjson.dumps({"driftline": "flush", "event_ms": appended_ms - int(rng.integers(-30_000, 30_000))})
+    return Entry(value, appended_ms, int(by_broker))
 
 
 def _document(rng: np.random.Generator, row: int, event_ms: int, shift: float) -> dict[str, Any]:
@@ -249,7 +268,10 @@ def spread(log: Sequence[Entry], partitions: int) -> list[list[Record]]:
     laid: list[list[Record]] = [[] for _ in range(partitions)]
     for place, entry in enumerate(log):
         row, partition = divmod(place, partitions)
-        laid[partition].append(Record("predictions", partition, row + row // 7, entry.appended_ms, entry.value))
+        offset = row + row // 7
+        laid[partition].append(
+            Record("predictions", partition, offset, entry.appended_ms, entry.value, entry.timestamp_type)
+        )
     return laid
 
 
@@ -290,9 +312,10 @@ class Profile:
         self.events += out.events
         self.rejected += out.rejected
         self.tally.update(
-            read=batch.offsets.size,
+            read=batch.offsets.size + len(batch.flushes),
             accepted=out.accepted,
             late=out.late,
+            flushes=out.flushes,
             skipped=out.skipped,
             rejected=len(out.rejected),
         )

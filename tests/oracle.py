@@ -24,6 +24,7 @@ class Numbers(NamedTuple):
     window_ms: int = 60_000
     lateness_ms: int = 10_000
     max_ahead_ms: int = 60_000
+    max_open_windows: int = 100
     events_per_window: int = 3
     default_model: str = "churn"
 
@@ -48,6 +49,7 @@ class Found:
     events: set[tuple[int, int, str, str]] = field(default_factory=set)
     accepted: int = 0
     late: int = 0
+    flushes: int = 0
     closed_ms: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -72,9 +74,16 @@ def count(partitions: Sequence[Sequence[Record]], documents: Iterable[bytes], nu
 def _count_partition(
     found: Found, partition: int, records: Sequence[Record], baselines: list[dict[str, Any]], numbers: Numbers
 ) -> None:
-    highest_ms = None
+    highest_ms: int | None = None
+    claimed: list[int] = []
+    opened: set[tuple[str, str, int]] = set()
     told: Counter[tuple[str, str, int]] = Counter()
     for record in records:
+        if (mark_ms := _flushed(record)) is not None:
+            found.flushes += 1
+            end_ms = (min(mark_ms, record.timestamp) // numbers.window_ms + 1) * numbers.window_ms
+            highest_ms = max(-1 if highest_ms is None else highest_ms, end_ms + numbers.lateness_ms)
+            continue
         try:
             key, features, event_ms = _read(record, baselines, numbers)
         except Refused as reason:
@@ -85,11 +94,18 @@ def _count_partition(
         is_late = start_ms + numbers.window_ms <= watermark_ms
         if is_late and highest_ms is not None:
             start_ms = highest_ms // numbers.window_ms * numbers.window_ms
-        highest_ms = event_ms if highest_ms is None else max(highest_ms, event_ms)
+        highest_ms = _come_to(highest_ms, event_ms, record, claimed)
         baseline = _effective(key, start_ms, baselines)
         if baseline is None:
             found.rejected[partition, record.offset] = "no_baseline_yet"
             continue
+        now_ms = -1 if highest_ms is None else highest_ms
+        far_ms = now_ms // numbers.window_ms * numbers.window_ms + numbers.max_open_windows // 2 * numbers.window_ms
+        far = {each for each in opened if each[:2] == key and each[2] > far_ms}
+        if start_ms > far_ms and (*key, start_ms) not in far and 2 * len(far) >= numbers.max_open_windows:
+            found.rejected[partition, record.offset] = "ahead"
+            continue
+        opened.add((*key, start_ms))
         window = found.windows.setdefault((*key, start_ms), Window(baseline=baseline["hash"]))
         if is_late:
             window.late += 1
@@ -103,6 +119,25 @@ def _count_partition(
                 found.events.add((partition, record.offset, constraint, signal))
     watermark_ms = max(0, (highest_ms or 0) - numbers.lateness_ms)
     found.closed_ms[partition] = watermark_ms // numbers.window_ms * numbers.window_ms
+
+
+def _come_to(highest_ms: int | None, event_ms: int, record: Record, claimed: list[int]) -> int | None:
+    """How far event time has come after a record; ``claimed`` collects what producers' clocks alone stand for."""
+    if record.timestamp_type == 1:
+        here_ms = min(event_ms, record.timestamp)
+        return here_ms if highest_ms is None else max(highest_ms, here_ms)
+    claimed.append(event_ms)
+    there = [moment for moment in claimed[-32:] if sum(other >= moment for other in claimed[-32:]) >= 16]
+    return max([*there, *([] if highest_ms is None else [highest_ms])], default=None)
+
+
+def _flushed(record: Record) -> int | None:
+    """The time of a flush mark, if it is one."""
+    try:
+        document = json.loads(record.value or b"")
+    except ValueError:
+        return None
+    return document["event_ms"] if isinstance(document, dict) and document.get("driftline") == "flush" else None
 
 
 def _effective(key: tuple[str, str], start_ms: int, baselines: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -56,6 +56,7 @@ def verdict(**changes: object) -> Verdict:
         window=Window(0, 60_000),
         n=500,
         late=2,
+        late_share=0.003984,
         final=True,
         baseline="b",
         plan="p",

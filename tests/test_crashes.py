@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -60,9 +61,12 @@ def watch() -> Watch:
 
 def rehearsal(seed: int = 1, n: int = 260, partitions: int = PARTITIONS, **stages: Any) -> Rehearsal:
     found = Rehearsal(watch(), dict.fromkeys(STAGES, partitions), {**STAGES, **stages})
-    log = prediction_log(seed, Shape(n=n, step_ms=1500, stragglers=0.03, rubbish=0.05))
+    orderly = Shape(n=n, step_ms=1500, stragglers=0.03, rubbish=0.05)
+    log = prediction_log(seed, replace(orderly, fast=0.1, by_broker=0.5, flushes=0.01) if seed % 2 == 0 else orderly)
     for partition, records in enumerate(spread(log, partitions)):
-        found.broker.publish("predictions", partition, [(each.value, each.timestamp) for each in records])
+        for each in records:
+            by_broker = bool(each.timestamp_type)
+            found.broker.publish("predictions", partition, [(each.value, each.timestamp)], by_broker=by_broker)
     return found
 
 
@@ -101,6 +105,12 @@ def test_zombies_that_write_over_newer_cells_change_nothing(schedule: list[Turn]
 def test_silence_that_only_a_clock_sees_changes_nothing_final(schedule: list[Turn]) -> None:
     left, whole = after(schedule), undisturbed()
     assert left[:3] == whole[:3]  # the second stage remembers what it said provisionally
+
+
+@SIDELINE
+@given(anywhere(*USUAL, *RARE))
+def test_nor_does_one_over_a_log_of_wrong_clocks_changing_timestamps_and_flush_marks(schedule: list[Turn]) -> None:
+    assert after(schedule, 2) == undisturbed(2)
 
 
 SCRIPT = [Turn(name, place, 65) for _ in range(2) for name in ("poll", "save") for place in PLACES]

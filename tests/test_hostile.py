@@ -19,7 +19,7 @@ from driftline.detectors.plan import plan_from
 from driftline.detectors.watch import Watch
 from driftline.streams.connection import opened
 from driftline.streams.memory import Record
-from driftline.streams.topics import create_topics
+from driftline.streams.topics import STAMPED, create_topics
 from driftline.streams.wire import Remains
 from tests.fleet import Workers, expected, logged, outcome_on, publish, settings_for, states_saved, verdicts_complete
 from tests.hostile import NOW_MS, batch, bomb, resealed, write
@@ -57,7 +57,7 @@ def highest_rss_bytes(pid: int) -> int:
 
 async def make_topics(settings: Settings) -> None:
     """With predictions of up to 16 MiB, as somebody may have allowed."""
-    large = NewTopic(settings.topics.predictions, 1, 1, topic_configs={"max.message.bytes": str(2**24)})
+    large = NewTopic(settings.topics.predictions, 1, 1, topic_configs=STAMPED | {"max.message.bytes": str(2**24)})
     async with opened(AIOKafkaAdminClient, settings.kafka) as admin:
         await admin.create_topics([large])
     await create_topics(settings, 1)

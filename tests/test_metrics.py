@@ -153,7 +153,7 @@ def test_the_exposition_is_read_back_by_prometheus_own_parser() -> None:
     assert seen["driftline_build_info", frozenset({("version", "1.2.3")})] == 1
 
 
-@pytest.mark.parametrize("result", ["accepted", "late", "rejected", "replay_skipped"])
+@pytest.mark.parametrize("result", ["accepted", "late", "rejected", "flush_mark", "replay_skipped"])
 def test_the_results_of_records_are_there_before_the_first_record(result: str) -> None:
     assert value(Metrics("1.2.3"), "records_total", result=result) == 0
 
@@ -315,7 +315,7 @@ def test_what_came_in_is_what_was_counted_after_every_batch(batches: list[list[b
         came += len(values)
         counted = {
             result: value(common.metrics, "records_total", result=result) or 0.0
-            for result in ("accepted", "late", "rejected", "replay_skipped")
+            for result in ("accepted", "late", "rejected", "flush_mark", "replay_skipped")
         }
         assert sum(counted.values()) == value(common.metrics, "records_in_total") == 2 * came
         assert counted["replay_skipped"] == came

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from tests import oracle
@@ -31,10 +33,18 @@ if TYPE_CHECKING:
 ROUGH = Shape(n=1500, stragglers=0.05, rubbish=0.08)
 
 
-def both(seed: int, partitions: int, known: Sequence[Baseline]) -> tuple[Outcome, oracle.Found]:
-    log = prediction_log(seed, ROUGH)
-    outcome = run(log, watching(SENSITIVE, *known), partitions, sizes=(1, 40, 173))
-    found = oracle.count(spread(log, partitions), [each.to_json() for each in known], oracle.Numbers())
+WRONG_CLOCKS = replace(ROUGH, fast=0.15)
+MIXED = replace(WRONG_CLOCKS, by_broker=0.5, flushes=0.01)
+CREATED = replace(WRONG_CLOCKS, by_broker=0.0, flushes=0.005)
+
+
+def both(seed: int, partitions: int, known: Sequence[Baseline], shape: Shape = ROUGH) -> tuple[Outcome, oracle.Found]:
+    log = prediction_log(seed, shape)
+    most = 100 if shape is ROUGH else 8
+    plan = msgspec.structs.replace(SENSITIVE, max_open_windows=most)
+    outcome = run(log, watching(plan, *known), partitions, sizes=(1, 40, 173))
+    numbers = oracle.Numbers(max_open_windows=most)
+    found = oracle.count(spread(log, partitions), [each.to_json() for each in known], numbers)
     return outcome, found
 
 
@@ -72,6 +82,24 @@ def test_final_windows_hold_exactly_what_a_count_over_all_records_says(seed: int
     assert counted == found.final
     assert len(counted) > 40
     assert sum(window.late for window in counted.values()) > 0
+
+
+@pytest.mark.parametrize("shape", [WRONG_CLOCKS, MIXED, CREATED], ids=["broker's", "mixed", "producers'"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_under_wrong_clocks_too_windows_hold_what_a_count_over_all_records_says(seed: int, shape: Shape) -> None:
+    known = baselines()
+    outcome, found = both(seed, 2, known, shape)
+    by_hash = {each.hash: each for each in known}
+    counted = {key: as_counted(verdict, by_hash[verdict.baseline]) for key, verdict in outcome.final.items()}
+    assert counted == found.final
+    assert len(counted) > 30
+    refused = {
+        (place, offset): reason for place, each in enumerate(outcome.profiles) for offset, reason in each.rejected
+    }
+    assert refused == found.rejected
+    tally = outcome.tally
+    assert (tally["accepted"], tally["late"], tally["flushes"]) == (found.accepted, found.late, found.flushes)
+    assert tally["read"] == tally["accepted"] + tally["late"] + tally["rejected"] + tally["flushes"] == 1500
 
 
 @pytest.mark.parametrize("partitions", [1, 4])

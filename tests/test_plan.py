@@ -38,7 +38,7 @@ def test_a_rule_is_looked_up_from_the_special_to_the_general_field_by_field() ->
 
 
 def test_every_detector_has_a_shipped_rule() -> None:
-    others = {"marginal", "missing", "unseen", "half_space_trees", "outlier_rate"}
+    others = {"marginal", "missing", "unseen", "half_space_trees", "outlier_rate", "late_share"}
     assert DETECTORS.keys() == {*DISTANCES, *CONSTRAINTS, *STREAMS, *others}
     assert DISTANCES.keys() == _DISTANCES  # or a rule could give the missing one no threshold
 
