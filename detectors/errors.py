@@ -5,6 +5,7 @@
     DriftlineError
     ├── RecordError       the record's: it becomes a dead letter, is counted, and the stream goes on
     ├── OperatorError     the operator's: refuse to start, naming the key, the value and the remedy
+    │   ├── Misfit        a value that does not fit its key
     │   └── UnknownFormat a document of a format that this version does not know
     └── DamagedState      a snapshot that is foreign, truncated or flipped: the cell is rebuilt
 
@@ -13,6 +14,14 @@ Whatever is ours is an ordinary exception and crashes loudly.
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
+
+START_OVER = (
+    "stop all workers and start over from the log: `driftline reset`, with the workers' --app-id if they have one"
+)
+"""The remedy where a saved state does not fit."""
+BUILD_BASELINE = "`driftline baseline build FILE --model NAME --version NAME --out FILE`"
+"""How a baseline is made."""
 
 NOTHING = object()
 """Stands for a value where there is none; None is one."""
@@ -52,6 +61,24 @@ class RecordError(DriftlineError):
 
 class OperatorError(DriftlineError):
     """The configuration or the surroundings are wrong; the message names the remedy."""
+
+
+class Misfit(OperatorError):  # noqa: N818 - named for what was met
+    """A value that does not fit its key.
+
+    Parameters
+    ----------
+    path
+        The key, with the tables it stands in.
+    value
+        What stands there.
+    reason
+        What is wrong with it.
+    """
+
+    def __init__(self, path: tuple[str, ...], value: Any, reason: str) -> None:
+        super().__init__(f"{'.'.join(path)} = {value!r}: {reason}")
+        self.path, self.value, self.reason = path, value, reason
 
 
 class UnknownFormat(OperatorError):  # noqa: N818 - named for what was met, as in the tree above

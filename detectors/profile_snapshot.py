@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from driftline.detectors import adwin
 from driftline.detectors.cell import Cell, OpenWindow
-from driftline.detectors.errors import DamagedState, OperatorError
+from driftline.detectors.errors import START_OVER, DamagedState, OperatorError
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.layout import LATE, Layout, N
 from driftline.detectors.online import Online
@@ -135,7 +135,7 @@ def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tup
         ("plan.window_ms", own.window_ms, watch.plan.window_ms),
     ):
         if was != now:
-            raise OperatorError(f"{key} = {now}, but the saved state has {was}: start under a new --app-id")
+            raise OperatorError(f"{key} = {now}, but the saved state has {was}: {START_OVER}")
     return _Position(envelope.next_offset, times), own.cells
 
 

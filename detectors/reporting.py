@@ -73,7 +73,7 @@ def _lateness(layout: Layout, verdict: Verdict) -> Finding | None:
     phrase = (
         f"{verdict.late_share:.0%} of its records ({verdict.late} of {verdict.n + verdict.late}) came after their windows "
         "had closed, and are counted nowhere else: check the services' clocks and the order of what is published "
-        "(`driftline publish --sort`), or raise plan.lateness_ms"
+        "(`driftline publish FILE --sort`), or raise plan.lateness_ms"
     )
     return Finding("late_share", verdict.late_share, rule.threshold, None, phrase, [])
 
@@ -141,23 +141,26 @@ def cell_labels(layout: Layout, name: str) -> list[str]:
     return [*ends, "missing", "not finite"]
 
 
+def quiet(layout: Layout, verdict: Verdict, about: Subject, detector: str) -> Finding:
+    """What there is to say of a subject that is resolved; the detector is that of the alert that fired."""
+    windows = f"{layout.plan.policy.resolve_after} windows in a row"
+    if about == LATENESS:
+        phrase = f"few of its records were late in {windows}"
+        return Finding(detector, verdict.late_share, layout.rule(detector).threshold, None, phrase, [])
+    return Finding(
+        detector, None, None, None, f"{about[1] or 'its rate of outliers'} looked like the baseline for {windows}", []
+    )
+
+
 def transition_alert(
     layout: Layout,
     verdict: Verdict,
     about: Subject,
-    finding: Finding | None,
+    finding: Finding,
     transition: Transition,
     severity: Severity,
 ) -> Alert:
-    """Alert for a subject that fires, escalates or resolves; a quiet subject has no finding."""
-    if finding is None and about == LATENESS:
-        windows = layout.plan.policy.resolve_after
-        phrase = f"few of its records were late in {windows} windows in a row"
-        finding = Finding("late_share", verdict.late_share, layout.rule("late_share").threshold, None, phrase, [])
-    elif finding is None:
-        what = about[1] or "its rate of outliers"
-        phrase = f"{what} looked like the baseline for {layout.plan.policy.resolve_after} windows in a row"
-        finding = Finding("marginal", None, None, None, phrase, [])
+    """Alert for a subject that fires, escalates or resolves."""
     state: State = "resolved" if transition == "resolves" else "firing"
     kind: Kind = about[0]  # type: ignore[assignment]  # subjects are made of kinds
     again = ", again and again" if transition == "escalates" else ""

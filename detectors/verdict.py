@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
+from msgspec.structs import replace
 
 from driftline.detectors.alerts import Alert, Window
 from driftline.detectors.judging import Verdict, judge_windows
@@ -23,6 +24,7 @@ from driftline.detectors.reporting import (
     Subject,
     change_alerts,
     judged,
+    quiet,
     retraction,
     subjects,
     transition_alert,
@@ -242,13 +244,17 @@ def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]
     drifting = _drifting(subjects(layout, verdict), standings)
     for subject in sorted(filter(judged(layout, verdict), drifting.keys() | standings.keys())):
         before = standings.get(subject, Standing())
-        standing, transition = judge(layout.plan.policy, before, drifted=subject in drifting)
+        finding = drifting.get(subject)
+        standing, transition = judge(layout.plan.policy, before, drifted=finding is not None)
+        if transition and finding:
+            standing = replace(standing, detector=finding.detector)
         standings[subject] = standing
         if is_idle(standing):
             del standings[subject]
         if transition:
             severity = standing.severity or before.severity or "warning"
-            alerts.append(transition_alert(layout, verdict, subject, drifting.get(subject), transition, severity))
+            told = finding or quiet(layout, verdict, subject, before.detector)
+            alerts.append(transition_alert(layout, verdict, subject, told, transition, severity))
     return alerts
 
 

@@ -16,6 +16,7 @@ from driftline.streams.cli_options import bootstrap_option, settings_of
 from driftline.streams.files import count_rows, read_predictions
 from driftline.streams.flush import Latest, flush
 from driftline.streams.outbox import Outbox
+from driftline.streams.terminal import printable, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,9 +54,11 @@ def publish(  # noqa: PLR0913 - one parameter an option
     settings = settings_of(context, bootstrap_servers)
     length = count_rows(file)
     documents = read_predictions(file, model, version)
-    with click.progressbar(documents, length=length, label=f"publishing {file}", file=sys.stderr) as progress:
+    with click.progressbar(
+        documents, length=length, label=printable(f"publishing {file}"), file=sys.stderr
+    ) as progress:
         acknowledged = asyncio.run(publish_all(settings, progress, rate, is_last=is_last))
-    click.echo(f"{acknowledged} records acknowledged")
+    say(f"{acknowledged} records acknowledged")
 
 
 async def publish_all(

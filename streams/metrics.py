@@ -61,8 +61,9 @@ class Metrics:
         self.unmatched_partials = counter("unmatched_partials", "Partials of another baseline than the window's.")
         self.series_dropped = counter("series_dropped", "Drift series not exported for want of room.")
         # Each full of its own series only: scores must not keep open alerts out.
-        self.drift_score = DriftGauge("drift_score", "Score of the last window.", registry, self.series_dropped)
-        self.drift_active = DriftGauge("drift_active", "1 while an alert is open.", registry, self.series_dropped)
+        dropped = self.series_dropped
+        self.drift_score = DriftGauge("drift_score", "Score of the last window.", registry, "detector", dropped)
+        self.drift_active = DriftGauge("drift_active", "1 while an alert is open.", registry, "kind", dropped)
         self.alerts = counter("alerts", "Alerts sent.", "model", "kind", "severity", "state")
         self.models = gauge("models_watched", "Model versions with a baseline.")
         self.refused_baselines = counter("refused_baselines", "Records of topic baselines that can't be used.")

@@ -16,6 +16,7 @@ from driftline.detectors.watch import Watch
 from driftline.streams import wire
 from driftline.streams.dead_letters import Allowance, dead_letters, explained
 from driftline.streams.metrics import Metrics
+from driftline.streams.strangers import Strangers
 from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Shared:
     max_record_bytes: int
     metrics: Metrics
     dead_letters: Allowance = field(default_factory=Allowance)
+    strangers: Strangers = field(default_factory=Strangers)
 
     def partitions_of(self, stage: str) -> int:
         """Partitions of what a stage reads."""
@@ -75,6 +77,7 @@ class ProfilingStage:
         state, out = profiling.step(state, batch, shared.watch)
         out.rejected = sorted(out.rejected + [(each.offset, each.reason) for each in unreadable])
         self._count(out, len(fresh))
+        shared.strangers.note(fresh, out.rejected)
         allowed = shared.dead_letters.take(len(out.rejected))
         shared.metrics.dead_letters.inc(allowed)
         shared.metrics.suppressed_dead_letters.inc(len(out.rejected) - allowed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.windows import DECIDING, RECENT
 from driftline.streams.connection import opened
+from driftline.streams.remedies import typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,11 +119,11 @@ async def create_topics(settings: Settings, partitions: int | None = None) -> li
     async with opened(AIOKafkaAdminClient, settings.kafka) as admin:
         known = await _sizes(admin)
         wanted = topic_table(settings, partitions or known.get(settings.topics.predictions, DEFAULT_PARTITIONS))
-        _check_partitions(wanted, known)
+        _check_partitions(settings, wanted, known)
         missing = [spec for spec in wanted if spec.name not in known]
         if missing:
             await _create(admin, missing)
-            _check_partitions(wanted, await _all_there(admin, wanted))  # somebody else may have been quicker
+            _check_partitions(settings, wanted, await _all_there(admin, wanted))  # somebody else may have been quicker
     return [TopicFound(spec.name, spec.partitions, spec.name in known) for spec in wanted]
 
 
@@ -168,13 +169,14 @@ async def partitions_of(kafka: Kafka, topic: str) -> list[int]:
                 return sorted(partition["partition"] for partition in known["partitions"])
     # Kafka does not tell one from the other, so that nobody learns of topics that are none of his business.
     hidden = "" if kafka.security_protocol == "PLAINTEXT" else " (or this user has no ACL to see it)"
-    raise OperatorError(f"topic {topic!r} does not exist{hidden}: make the topics with `driftline topics create`")
+    raise OperatorError(f"topic {topic!r} does not exist{hidden}: make the topics with {typed('topics create', kafka)}")
 
 
-def _check_partitions(wanted: Sequence[TopicSpec], known: Mapping[str, int]) -> None:
+def _check_partitions(settings: Settings, wanted: Sequence[TopicSpec], known: Mapping[str, int]) -> None:
     """Refuse a topic that exists with another number of partitions than those it must go with."""
+    free = settings.topics.windows, settings.topics.dead_letters  # written only, by key or by turns
     for spec in wanted:
-        if known.get(spec.name, spec.partitions) != spec.partitions:
+        if spec.name not in free and known.get(spec.name, spec.partitions) != spec.partitions:
             raise OperatorError(
                 f"topic {spec.name!r} exists with {known[spec.name]} partitions, needed are {spec.partitions}: give "
                 f"--partitions {known[spec.name]}, or remove the topic, or name another"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from driftline.detectors.errors import OperatorError
 from driftline.streams.app import work
+from driftline.streams.cli import run
 from driftline.streams.config import Kafka, Settings, Topics, Worker
 from driftline.streams.connection import opened
 from driftline.streams.embedded import embedded_broker
@@ -17,6 +20,7 @@ from driftline.streams.topics import create_topics, partitions_of, topic_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -43,7 +47,7 @@ async def configs(address: str, topics: Sequence[str]) -> dict[str, dict[str, st
 
 
 @pytest.mark.kafka
-def test_a_worker_without_its_changelogs_refuses_to_start(kafka: str) -> None:
+def test_a_worker_without_its_changelogs_refuses_to_start_and_its_remedy_makes_them(kafka: str, tmp_path: Path) -> None:
     """Its producer has to know them before Kafka can be away: a topic that it met only then would be a missing one."""
     settings = of(kafka, "bare")
     asyncio.run(create_topics(settings, 2))
@@ -52,6 +56,16 @@ def test_a_worker_without_its_changelogs_refuses_to_start(kafka: str) -> None:
         OperatorError, match="no topic other-profiles-changelog, other-verdicts-changelog: make the topics"
     ):
         asyncio.run(work(other))
+    with pytest.raises(OperatorError) as refused:
+        asyncio.run(work(other))
+    (remedy,) = re.findall(r"`driftline (.+?)`", str(refused.value))
+    config = tmp_path / "driftline.toml"
+    config.write_text(
+        "\n".join(f'topics.{key} = "{name}"' for key, name in msgspec.structs.asdict(settings.topics).items())
+    )
+    assert run(["--config", str(config), *shlex.split(remedy)]) == 0
+    for topic in ("other-profiles-changelog", "other-verdicts-changelog"):
+        assert asyncio.run(partitions_of(settings.kafka, topic)) == [0, 1]
 
 
 @pytest.mark.kafka
