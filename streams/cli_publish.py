@@ -14,7 +14,6 @@ import orjson
 from driftline.detectors.errors import OperatorError
 from driftline.streams.cli_options import bootstrap_option, settings_of
 from driftline.streams.files import count_rows, read_predictions
-from driftline.streams.flush import Latest, flush
 from driftline.streams.outbox import Outbox
 from driftline.streams.terminal import printable, say
 
@@ -88,6 +87,8 @@ async def publish_all(
     OperatorError
         Where a document can't be written as JSON or Kafka refuses it.
     """
+    from driftline.streams.flush import Latest, flush  # noqa: PLC0415 - decoding, which `--help` has no use for
+
     chunk = CHUNK if rate is None else max(1, min(CHUNK, int(rate / 20)))
     clock = asyncio.get_running_loop().time
     latest = Latest(settings.plan.max_ahead_ms)

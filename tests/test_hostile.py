@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from driftline.streams.config import Settings
 
 BOMB_BYTES = 300_000_000
+YEAR_MS = 365 * 86_400_000
 MIB = 2**20
 PLAN = {"window_ms": 10_000, "lateness_ms": 0, "min_rows": 10}
 
@@ -99,7 +100,7 @@ def test_a_worker_outlives_bombs_and_giants_and_counts_all_that_can_be_read(kafk
     too_large, corrupt = Remains("batch_too_large"), Remains("batch_corrupt")
     gzip_bomb, zstd_bomb = bomb("gzip", BOMB_BYTES), bomb("zstd", BOMB_BYTES)
     values = [*first, too_large, too_large, giant, *[corrupt] * 50, *last, too_large, *more]
-    log = [Record(topics.predictions, 0, offset, NOW_MS, value) for offset, value in enumerate(values)]
+    log = [Record(topics.predictions, 0, offset, NOW_MS + YEAR_MS, value) for offset, value in enumerate(values)]
     end = len(log) - len(more)
     wanted = expected(Watch(plan_from(PLAN)).with_baseline(baseline()), [log])
     wanted_before = expected(Watch(plan_from(PLAN)).with_baseline(baseline()), [log[:end]])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from driftline.detectors import verdict, verdict_snapshot
+from driftline.detectors.layout import LATE, N
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan, plan_from
+from driftline.detectors.policy import Standing
 from driftline.detectors.profiling import PartitionState
-from driftline.detectors.verdict import FleetState, Item, Judged
+from driftline.detectors.verdict import FleetState, Item, Judged, ModelState
 from tests.logs import (
     MINUTE_MS,
     START_MS,
@@ -328,3 +331,86 @@ def test_a_partition_that_wakes_up_is_waited_for_again() -> None:
     for minute in range(1, 6):
         fleet.take(partial(minute, 0), mark(minute + 1, 0))
     assert final_verdicts(fleet.out) == {}
+
+
+# Late records
+
+
+def lateness(n: int, late: int, minute: int = 0) -> tuple[Partial, Mark]:
+    """A window with so many timely and late records, and what closes it."""
+    layout = WATCH.layouts["m", "1"][0]
+    vector = layout.zero()
+    vector[[N, LATE]] = n, late
+    for name in layout.signals:  # like the baseline
+        shares = layout.cells(layout.reference, name)
+        layout.cells(vector, name)[:] = np.diff(np.cumsum([0, *shares]) * n // shares.sum())
+    start_ms = START_MS + minute * MINUTE_MS
+    found = Partial(
+        model="m", version="1", start_ms=start_ms, partition=0, baseline=plain().hash, upto=minute + 1,
+        vector=vector.astype("<i8").tobytes(),
+    )  # fmt: skip
+    return found, mark(minute + 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "late", "status", "alarms"),
+    [
+        (400, 0, "stable", False),
+        (400, 100, "stable", False),  # a fifth is not more than a fifth
+        (400, 101, "stable", True),
+        (1012, 4988, "stable", True),
+        (0, 4000, "insufficient", True),  # too few are timely to judge their values
+        (99, 26, "insufficient", True),
+        (50, 49, "insufficient", False),  # too few in all
+        (0, 0, "insufficient", False),
+    ],
+)
+def test_mass_lateness_is_an_alert_of_the_windows_data_quality(n: int, late: int, status: str, alarms: bool) -> None:  # noqa: FBT001 - a parameter
+    out = Fleet().take(*lateness(n, late))
+    [found] = out.verdicts
+    assert (found.n, found.late, found.status) == (n, late, status)
+    assert found.late_share == pytest.approx(late / (n + late) if late else 0.0, abs=1e-6)
+    told = [(each.kind, each.signal, each.detector, each.state, each.severity) for each in out.alerts]
+    assert told == [("data_quality", "", "late_share", "firing", "warning")] * alarms
+    for alert in out.alerts:
+        assert (alert.value, alert.threshold, alert.n) == (found.late_share, 0.2, n)
+        assert f"({late} of {n + late})" in alert.summary
+        assert "clocks" in alert.summary
+        assert "plan.lateness_ms" in alert.summary
+
+
+def test_lateness_escalates_and_is_resolved_like_any_other_alert() -> None:
+    fleet = Fleet()
+    for minute, late in enumerate([4000, 4000, 0, 0, 0]):
+        fleet.take(*lateness(300, late, minute))
+    told = [(each.state, each.severity, each.detector) for each in fleet.out.alerts]
+    assert told == [
+        ("firing", "warning", "late_share"),
+        ("firing", "critical", "late_share"),
+        ("resolved", "critical", "late_share"),
+    ]
+    assert fleet.out.alerts[-1].summary == "m 1: few of its records were late in 3 windows in a row."
+    assert len({each.fingerprint for each in fleet.out.alerts}) == 1
+
+
+def test_a_window_of_few_records_says_nothing_of_an_open_alert_on_lateness() -> None:
+    fleet = Fleet()
+    fleet.take(*lateness(0, 4000, 0))
+    for minute in range(1, 6):
+        fleet.take(*lateness(10, 0, minute))
+    assert [each.state for each in fleet.out.alerts] == ["firing"]
+
+
+def test_lateness_keeps_no_alert_on_outliers_open() -> None:
+    standing = Standing((True,), "warning")
+    fleet = Fleet()
+    fleet.state.models["m", "1"] = ModelState(("m", "1"), standings={("outlier", ""): standing})
+    for minute in range(3):
+        fleet.take(*lateness(300, 4000, minute))
+    assert {each.kind for each in fleet.out.alerts if each.state == "resolved"} == {"outlier"}
+
+
+def test_the_plan_decides_what_is_too_late() -> None:
+    for rule, alarms in (({"threshold": 0.9}, 0), ({"enabled": False}, 0), ({"threshold": 0.5}, 1)):
+        plan = plan_from({"detectors": {**QUIET, "late_share": rule}})
+        assert len(Fleet(watching(plan, plain())).take(*lateness(300, 400)).alerts) == alarms
