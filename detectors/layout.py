@@ -16,7 +16,7 @@ import numpy as np
 from driftline.detectors.adwin_streams import STREAMS
 from driftline.detectors.alike import Alike, grouped
 from driftline.detectors.arrays import F64, I64, Counts, Mask
-from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
+from driftline.detectors.baseline import PREDICTION, Baseline, CategoricalSignal, NumericSignal
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.outliers import Ranks, Scale, unpacked
 from driftline.detectors.plan import Plan, Rule
@@ -71,6 +71,11 @@ class Layout:
     def signals(self) -> tuple[str, ...]:
         """Names of all signals in the order of their cells."""
         return self.numeric + self.categorical
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the features in the baseline's order, by which a logger's positions are named."""
+        return tuple(name for name in self.baseline.signals if name != PREDICTION)
 
     @cached_property
     def size(self) -> int:

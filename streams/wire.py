@@ -13,7 +13,6 @@ import numpy as np
 import orjson
 
 from driftline.detectors.alerts import Alert
-from driftline.detectors.baseline import PREDICTION
 from driftline.detectors.errors import RecordError
 from driftline.detectors.judging import Verdict
 from driftline.detectors.partials import Mark, Partial
@@ -183,7 +182,7 @@ def _named(logged: PositionalPrediction, appended_ms: int, watch: Watch) -> Pred
         raise RecordError("missing_field", field="model", wanted="a field `model`, or plan.default_model")
     event_ms, plan = event_time(logged.timestamp, appended_ms), watch.plan
     layout = watch.effective((model, logged.model_version), event_ms - event_ms % plan.window_ms)
-    names = [name for name in layout.baseline.signals if name != PREDICTION] if layout else []
+    names = layout.inputs if layout else ()
     if layout and len(names) != len(logged.input):
         wanted = f"{len(names)} inputs, the features of baseline {layout.baseline.hash}, which is in force then"
         raise RecordError("invalid_field", field="input", found=logged.input, wanted=wanted)
