@@ -179,10 +179,10 @@ def _signals(document: dict[str, Any], numbers: Numbers) -> tuple[tuple[str, str
     missing = [name for name in ("model", "version", "features", "prediction") if name not in document]
     if missing and isinstance(document.get("input"), list):
         return (document.get("model", numbers.default_model), str(document["model_version"])), document["input"]
-    if isinstance(document.get("features"), list):
-        raise Refused("invalid_field")
     if missing:
         raise Refused("missing_field")
+    if isinstance(document["features"], list):
+        raise Refused("invalid_field")
     key = (document["model"], str(document["version"]))
     return key, {**document["features"], "prediction": document["prediction"]}
 
