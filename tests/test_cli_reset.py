@@ -48,6 +48,8 @@ async def count(settings: Settings, topic: str) -> int:
 async def grow(settings: Settings, topic: str, partitions: int) -> None:
     async with opened(AIOKafkaAdminClient, settings.kafka) as admin:
         await admin.create_partitions({topic: NewPartitions(partitions)})
+    while len(await partitions_of(settings.kafka, topic)) < partitions:  # noqa: ASYNC110 - a broker hears of it later
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.kafka
