@@ -8,7 +8,7 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --
 PROGRAMS = $(shell grep -d skip -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench curves peers chaos chaos-quick soak clean
+.PHONY: help venv demo test lint types lock bench curves peers chaos chaos-quick soak scorecard clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -54,6 +54,9 @@ peers:  ## Make the environments of the peers in benchmarks/peers
 
 soak: $(READY)  ## Half an hour at half of the maximum rate on a real Kafka: nothing may grow
 	$(BIN)/python -m tests.soak
+
+scorecard: $(READY)  ## Count false alarms without drift, and what first windows of a drift find, into docs/scorecard.md
+	$(BIN)/python -m tests.scorecard --out docs/scorecard.md
 
 chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result; SEEDS=3 for more
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --out docs/recovery.md
