@@ -31,15 +31,20 @@ class SignalVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
     Parameters
     ----------
-    counts, missing, nonfinite, unseen
-        Records per bin or level; records without a value; with a value that is no finite number; with a level that is
-        not in the baseline.
+    counts, missing, nonfinite, other, unseen
+        Records per bin or level; records without a value; with a value that is no finite number; with a level that the
+        baseline had and keeps no cell for; with a level that the baseline never had.
     p_value
         Of the calibrated marginal test; null where it is off or the window is insufficient.
+    adjusted
+        The p-value times the number of signals that were tested, at most 1: what the plan's threshold is held against.
     cause
         Which of its component tests is the most striking.
     drift
         Whether this signal moved; null where that can't be said.
+    detector
+        What made it an alarm: ``marginal``, or the distance that exceeds its threshold. Empty where nothing did; a
+        signal that moved is then merely listed, beside one that alarms.
     scores
         Distances to the baseline; ks and wasserstein are null for categories.
     """
@@ -47,10 +52,13 @@ class SignalVerdict(msgspec.Struct, frozen=True, kw_only=True):
     counts: list[int]
     missing: int
     nonfinite: int
+    other: int
     unseen: int
     p_value: float | None = None
+    adjusted: float | None = None
     cause: str = ""
     drift: bool | None = None
+    detector: str = ""
     scores: dict[str, float | None]
 
 
@@ -130,17 +138,18 @@ def judge_windows(evidence: Sequence[Evidence], *, final: bool) -> list[Verdict]
 def _judged(evidence: Evidence, measured: Measured, *, final: bool) -> Verdict:
     """Compare a window with its baseline.
 
-    The window drifts if d times the smallest p-value of its d signals is at most the threshold (Bonferroni), if a
-    distance exceeds a threshold that the plan gives it, or if its rate of outliers is too high. Which signals moved is
-    Benjamini and Hochberg's list, and it is drawn up only then.
+    The window drifts if d times the smallest p-value of its d tested signals is at most the threshold (Bonferroni), if
+    a distance exceeds a threshold that the plan gives it, or if its rate of outliers is too high. Which signals moved
+    is Benjamini and Hochberg's list, and it is drawn up only where a p-value alarms.
     """
     layout, vector, window = evidence.layout, evidence.vector, evidence.window
     baseline = layout.baseline
-    moved = _moved(layout, measured.tests)
+    signals = _signals(layout, vector, measured)
     if evidence.is_enough:
-        moved |= _far(layout, measured.scores)
+        signals = _decided(layout, signals, measured.tests)
     rate = _outlier_rate(layout, vector) if evidence.is_enough else _counted(layout, vector)
-    drift = bool(moved or rate.drift) if evidence.is_enough else None
+    alarms = any(signal.detector for signal in signals.values())
+    drift = bool(alarms or rate.drift) if evidence.is_enough else None
     return Verdict(
         id=digest(baseline.model, baseline.version, window.start_ms, baseline.hash, layout.plan_hash),
         model=baseline.model,
@@ -153,34 +162,56 @@ def _judged(evidence: Evidence, measured: Measured, *, final: bool) -> Verdict:
         plan=layout.plan_hash,
         status="insufficient" if drift is None else "drift" if drift else "stable",
         drift=drift,
-        signals=_signals(layout, vector, measured, moved),
+        signals=signals,
         change_points=list(evidence.changes),
         outliers=rate,
         violations=_violations(layout, vector),
     )
 
 
-def _moved(layout: Layout, tests: Mapping[str, Marginal]) -> set[str]:
-    """Signals that moved: none unless the window alarms by Bonferroni, then Benjamini and Hochberg's list."""
-    if not tests:
-        return set()
-    p_values = np.array([test.p_value for test in tests.values()])
+def _decided(
+    layout: Layout, signals: Mapping[str, SignalVerdict], tests: Mapping[str, Marginal]
+) -> dict[str, SignalVerdict]:
+    """Signals with what is decided about them: whether each alarms, by which detector, and whether it moved."""
+    adjusted = _adjusted(tests)
     thresholds = layout.watched("marginal")
-    alarms = bonferroni(p_values, np.array([thresholds[name] or 0.0 for name in tests]))
-    if not alarms.any():
-        return set()
-    listed = benjamini_hochberg(p_values, layout.plan.list_false_discovery) | alarms
-    return {name for name, is_listed in zip(tests, listed, strict=True) if is_listed}
-
-
-def _far(layout: Layout, scores: Mapping[str, Distances]) -> set[str]:
-    """Signals of which a distance exceeds a threshold that the plan gives it."""
+    striking = {name for name, p_value in adjusted.items() if p_value <= (thresholds[name] or 0.0)}
+    far = _far(layout, signals)
+    listed = _listed(layout, tests) if striking else set()
     return {
-        name
-        for distance in DISTANCES
-        for name, threshold in layout.watched(distance).items()
-        if threshold is not None and (value := scores.get(name, {}).get(distance)) is not None and value > threshold
+        name: msgspec.structs.replace(
+            signal,
+            adjusted=adjusted.get(name),
+            detector="marginal" if name in striking else far.get(name, ""),
+            drift=name in striking | listed | far.keys() if name in tests or name in far else None,
+        )
+        for name, signal in signals.items()
     }
+
+
+def _adjusted(tests: Mapping[str, Marginal]) -> dict[str, float]:
+    """Adjust p-values for the number of signals of which any test could reject; those of the others are 1."""
+    tested = {name: test.p_value for name, test in tests.items() if test.tested}
+    found = bonferroni(np.array(list(tested.values()))).tolist()
+    return dict.fromkeys(tests, 1.0) | dict(zip(tested, found, strict=True))
+
+
+def _listed(layout: Layout, tests: Mapping[str, Marginal]) -> set[str]:
+    """Signals that Benjamini and Hochberg's procedure lists."""
+    tested = {name: test.p_value for name, test in tests.items() if test.tested}
+    listed = benjamini_hochberg(np.array(list(tested.values())), layout.plan.list_false_discovery)
+    return {name for name, is_listed in zip(tested, listed, strict=True) if is_listed}
+
+
+def _far(layout: Layout, signals: Mapping[str, SignalVerdict]) -> dict[str, str]:
+    """Signals of which a distance, as it is told, exceeds a threshold that the plan gives it; the first such distance."""
+    found: dict[str, str] = {}
+    for distance in DISTANCES:
+        for name, threshold in layout.watched(distance).items():
+            value = signals[name].scores.get(distance)
+            if threshold is not None and value is not None and value > threshold:
+                found.setdefault(name, distance)
+    return found
 
 
 def _counted(layout: Layout, vector: I64) -> OutlierVerdict:
@@ -201,21 +232,23 @@ def _outlier_rate(layout: Layout, vector: I64) -> OutlierVerdict:
     return msgspec.structs.replace(counted, p_value=p_value, drift=p_value <= threshold)
 
 
-def _signals(layout: Layout, vector: I64, measured: Measured, moved: set[str]) -> dict[str, SignalVerdict]:
+def _signals(layout: Layout, vector: I64, measured: Measured) -> dict[str, SignalVerdict]:
+    """What is counted and measured per signal; nothing is decided yet."""
     counts, starts = vector.tolist(), layout.starts.tolist()
     found = {}
     for name, (start, stop) in zip(layout.signals, pairwise(starts), strict=True):
-        *cells, missing, other = counts[start:stop]
-        is_numeric = name in layout.positions
-        test = measured.tests.get(name)
+        is_numeric, test = name in layout.positions, measured.tests.get(name)
+        n_special = 2 if is_numeric else 3
+        special = counts[stop - n_special : stop]
+        missing, nonfinite, other, unseen = (*special, 0, 0) if is_numeric else (special[2], 0, *special[:2])
         found[name] = SignalVerdict(
-            counts=cells,
-            missing=missing if is_numeric else other,
-            nonfinite=other if is_numeric else 0,
-            unseen=0 if is_numeric else missing,
+            counts=counts[start : stop - n_special],
+            missing=missing,
+            nonfinite=nonfinite,
+            other=other,
+            unseen=unseen,
             p_value=None if test is None else test.p_value,
             cause="" if test is None else _cause(test),
-            drift=None if test is None and name not in moved else name in moved,
             scores=_rounded(measured.scores.get(name, {})),
         )
     return found

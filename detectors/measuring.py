@@ -15,7 +15,6 @@ from driftline.detectors.arrays import F64, I64
 from driftline.detectors.distances import DISTANCES, distances
 from driftline.detectors.layout import Layout, N
 from driftline.detectors.marginal import Marginal, categorical_tests, numeric_tests
-from driftline.detectors.multiplicity import sidak
 from driftline.detectors.partials import ChangePoint
 
 Distances = dict[str, float | None]
@@ -89,6 +88,7 @@ class _Table:
     reference: I64
     current: I64
     positions: F64
+    rare: I64
 
     @classmethod
     def of(cls, members: Sequence[tuple[int, Alike]], evidence: Sequence[Evidence]) -> "_Table":
@@ -100,6 +100,7 @@ class _Table:
             np.concatenate([alike.reference for _, alike in members]),
             np.concatenate([evidence[place].vector[alike.cells] for place, alike in members]),
             np.concatenate([alike.positions for _, alike in members]),
+            np.concatenate([alike.rare for _, alike in members]),
         )
 
 
@@ -114,7 +115,12 @@ def _tables(evidence: Sequence[Evidence]) -> list[_Table]:
 def _add_tests(table: _Table, found: list[Measured]) -> None:
     is_on = [each.layout.watched("marginal") if each.is_enough else () for each in table.evidence]
     chosen = [row for row, (place, name) in enumerate(table.rows) if name in is_on[place]]
-    tests = (numeric_tests if table.is_numeric else categorical_tests)(table.reference[chosen], table.current[chosen])
+    reference, current = table.reference[chosen], table.current[chosen]
+    tests = (
+        numeric_tests(reference, current)
+        if table.is_numeric
+        else categorical_tests(reference, current, table.rare[chosen])
+    )
     for row, test in zip(chosen, tests, strict=True):
         place, name = table.rows[row]
         found[place].tests[name] = _kept(table.evidence[place].layout, name, test)
@@ -123,10 +129,7 @@ def _add_tests(table: _Table, found: list[Measured]) -> None:
 def _kept(layout: Layout, name: str, test: Marginal) -> Marginal:
     """A test without the parts that the plan has off."""
     off = [part for part in ("missing", "unseen") if part in test.tests and name not in layout.watched(part)]
-    if not off:
-        return test
-    kept = {part: p_value for part, p_value in test.tests.items() if part not in off}
-    return Marginal(sidak(min(kept.values()), len(kept)), kept)
+    return test.without(off) if off else test
 
 
 def _add_scores(table: _Table, found: list[Measured]) -> None:

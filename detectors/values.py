@@ -16,9 +16,37 @@ import numpy as np
 
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.baseline import PREDICTION
+from driftline.detectors.further_levels import FurtherLevels
 
-Levels = Mapping[str | None, int]
-"""Place of each level of a categorical signal among its cells, and of a missing value under None."""
+MOST_REMEMBERED = 4096
+"""Values whose place a table remembers after it was worked out."""
+
+
+class Levels(dict[Any, int]):
+    """Place of each value of a categorical signal: its levels in order, other known levels, unseen ones, missing (None).
+
+    A value that is not a level is spelled out and looked up again. The place of another known level is remembered: such
+    values are frequent where there are many levels.
+    """
+
+    __slots__ = ("further",)
+
+    def __init__(self, levels: Sequence[str], further: str) -> None:
+        super().__init__({level: place for place, level in enumerate((*levels, None, None, None))})
+        self.further = FurtherLevels(further)
+
+    def __missing__(self, value: Any) -> int:
+        text = level_text(value)
+        place = self.get(text)
+        if place is not None:
+            return place
+        if not self.further or text not in self.further:
+            return self[None] - 1
+        place = self[None] - 2
+        if text is value and len(self) < MOST_REMEMBERED:
+            self[text] = place
+        return place
+
 
 _SPELLED = {"NaN", "Infinity", "-Infinity"}
 """How JSON writers spell what JSON has no number for (as protobuf's JSON mapping does)."""
@@ -54,17 +82,17 @@ def numbers(features: Sequence[Mapping[str, Any]], outputs: Sequence[Any], names
 
 
 @functools.lru_cache(maxsize=256)
-def places_of(levels: tuple[str, ...]) -> Levels:
-    """Places of levels, then of unseen ones, then of a missing value.
+def places_of(levels: tuple[str, ...], further: str = "") -> Levels:
+    """Places of levels, then of all further known ones, then of unseen ones, then of a missing value.
 
     Signals with the same levels share a table: then those of many models are few enough for the processor's cache.
 
     Examples
     --------
     >>> places_of(("red", "blue"))
-    {'red': 0, 'blue': 1, None: 3}
+    {'red': 0, 'blue': 1, None: 4}
     """
-    return {level: place for place, level in enumerate((*levels, None, None))}
+    return Levels(levels, further)
 
 
 def level_places(
@@ -80,9 +108,9 @@ def level_places(
         if all(table is tables[0] for table in tables):
             return np.fromiter(map(tables[0].__getitem__, column), np.int64, len(features))
         return np.fromiter(map(getitem, map(tables.__getitem__, reader), column), np.int64, len(features))
-    except KeyError:  # an unseen level, or a record without this feature
+    except KeyError:  # a record without this feature
         values = map(most_probable, outputs) if name == PREDICTION else (row.get(name) for row in features)
-        return np.fromiter(map(_place, values, map(tables.__getitem__, reader)), np.int64, len(features))
+        return np.fromiter(map(getitem, map(tables.__getitem__, reader), values), np.int64, len(features))
 
 
 def _packed(values: Sequence[Any]) -> F64:
@@ -131,8 +159,3 @@ def level_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def _place(value: Any, levels: Levels) -> int:
-    place = levels.get(value)
-    return levels.get(level_text(value), levels[None] - 1) if place is None else place

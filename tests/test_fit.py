@@ -20,6 +20,7 @@ from driftline.detectors.errors import OperatorError, UnknownFormat
 from driftline.detectors.fit import fit
 from driftline.detectors.fit_categorical import MAX_LEVELS
 from driftline.detectors.fit_numeric import numeric_signal, plausible_bounds
+from driftline.detectors.further_levels import FurtherLevels
 
 finite = st.floats(-1e12, 1e12)
 tables = hnp.arrays(np.float64, st.integers(1, 300), elements=finite | st.sampled_from([0.0, 1.0, math.nan, math.inf]))
@@ -134,14 +135,21 @@ def test_numbers_of_numpy_are_numbers_and_booleans_are_levels() -> None:
 
 
 @given(st.lists(st.sampled_from([f"level{i}" for i in range(3 * MAX_LEVELS)]), min_size=1, max_size=600))
-def test_levels_are_the_most_frequent_and_the_rest_is_counted(values: list[str]) -> None:
+def test_every_level_is_kept_or_known_and_every_counted_row_has_its_cell(values: list[str]) -> None:
     signal = categorical(fit("m", "v", {"a": list(values)}), "a")
     counted = Counter(values)
-    ranked = sorted(counted, key=lambda level: (-counted[level], level))
-    assert signal.levels == ranked[:MAX_LEVELS]
-    assert signal.counts == [counted[level] for level in signal.levels]
-    assert signal.unseen == sum(counted[level] for level in ranked[MAX_LEVELS:])
-    assert signal.closed == (len(counted) <= MAX_LEVELS and min(counted.values()) > 1)
+    times = Counter(counted.values())
+    assert (signal.once, signal.twice) == (times[1], times[2])
+    assert signal.closed == (len(counted) <= MAX_LEVELS and not times[1])
+    assert signal.levels == sorted(signal.levels)
+    if len(counted) <= MAX_LEVELS:
+        assert dict(zip(signal.levels, signal.counts, strict=True)) == counted
+        assert (signal.other, signal.further) == (0, "")
+    else:
+        assert len(signal.levels) <= MAX_LEVELS
+        assert sum(signal.counts) + signal.other == len(values) - len(values) // 2
+        further = FurtherLevels(signal.further)
+        assert all(level in further for level in counted.keys() - set(signal.levels))
 
 
 def test_probabilities_of_classes_count_as_the_most_probable_one() -> None:
