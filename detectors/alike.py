@@ -24,8 +24,8 @@ class Alike:
         A value per bin of numeric signals, in the baseline's standard deviations; zeros for categories. Shape
         (signals, cells - 2).
     rare
-        Of categorical signals, baseline rows whose level no other row has, levels that two rows have, and rows with any
-        level, shape (signals, 3); zeros for numbers.
+        Of categorical signals, baseline rows with any level, then the levels that one row has, that two have, and so on,
+        shape (signals, 1 + few); zeros for numbers.
     """
 
     names: tuple[str, ...]
@@ -41,7 +41,7 @@ def grouped(
     starts: I64,
     reference: I64,
     positions: Sequence[F64 | None],
-    rare: Sequence[tuple[int, int, int]],
+    rare: Sequence[Sequence[int]],
 ) -> list[Alike]:
     """Group a layout's d signals.
 
@@ -60,7 +60,7 @@ def grouped(
 
     Examples
     --------
-    >>> bins, rare = [np.zeros(2), None, np.zeros(2)], [(0, 0, 0)] * 3
+    >>> bins, rare = [np.zeros(2), None, np.zeros(2)], [[0, 0]] * 3
     >>> found = grouped("abc", np.array([0, 4, 8, 12]), np.arange(12), bins, rare)
     >>> [(each.names, each.reference.tolist()) for each in found]
     [(('a', 'c'), [[0, 1, 2, 3], [8, 9, 10, 11]]), (('b',), [[4, 5, 6, 7]])]

@@ -14,7 +14,7 @@ from driftline.detectors.errors import OperatorError, UnknownFormat
 from driftline.detectors.further_levels import is_level_set
 
 FORMAT = "driftline.baseline/2"
-N_TAILS = 10
+N_TAILS, N_FEW = 10, 8
 PREDICTION = "prediction"
 """Name of the signal that holds the model's output."""
 
@@ -71,9 +71,9 @@ class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=
         Counted rows of the further levels; zero where all levels are kept.
     missing
         Baseline rows without a value.
-    once, twice
-        How many levels exactly one baseline row has, and how many exactly two: by them Good and Turing estimate the share
-        of levels yet unseen.
+    few
+        How many levels exactly one baseline row has, how many exactly two, and so on up to eight: by them Good and Turing
+        estimate the share of levels yet unseen, and how their records clump.
     further
         The further levels as a set of hashes (``further_levels``); empty where all levels are kept.
     closed
@@ -89,8 +89,7 @@ class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=
     counts: list[int]
     other: int = 0
     missing: int
-    once: int
-    twice: int
+    few: list[int]
     further: str = ""
     closed: bool
     boolean: bool = False
@@ -235,6 +234,8 @@ def _check_signal(name: str, signal: Signal) -> None:
         bins, ascending = len(signal.levels), sorted(set(signal.levels)) == signal.levels
         if not is_level_set(signal.further):
             raise OperatorError(f"signals.{name}.further: no set of hashes")
+        if len(signal.few) != N_FEW:
+            raise OperatorError(f"signals.{name}.few: must be {N_FEW} counts")
     if len(signal.counts) != bins:
         raise OperatorError(f"signals.{name}.counts: {len(signal.counts)} counts for {bins} bins")
     if not ascending:
@@ -248,4 +249,4 @@ def _check_signal(name: str, signal: Signal) -> None:
 def _other_counts(signal: Signal) -> tuple[int, ...]:
     if isinstance(signal, NumericSignal):
         return signal.missing, signal.nonfinite
-    return signal.other, signal.missing, signal.once, signal.twice
+    return signal.other, signal.missing, *signal.few

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from driftline.detectors.arrays import I64
-from driftline.detectors.baseline import CategoricalSignal
+from driftline.detectors.baseline import N_FEW, CategoricalSignal
 from driftline.detectors.further_levels import packed
 from driftline.detectors.training import CategoricalColumn
 
@@ -24,13 +24,13 @@ def categorical_signal(column: CategoricalColumn) -> CategoricalSignal:
     --------
     >>> from driftline.detectors.training import column_of
     >>> signal = categorical_signal(column_of(["b", "a", "a", None, True]))
-    >>> signal.levels, signal.counts, signal.missing, signal.once, signal.closed
+    >>> signal.levels, signal.counts, signal.missing, signal.few[0], signal.closed
     (['a', 'b', 'true'], [2, 1, 1], 1, 2, False)
     """
     present = column.codes[column.codes >= 0]
     counts = np.bincount(present, minlength=len(column.levels))
     known = counts.nonzero()[0]
-    once, twice = (int(np.count_nonzero(counts == times)) for times in (1, 2))
+    few = np.bincount(counts[known], minlength=N_FEW + 1)[1 : N_FEW + 1].tolist()
     kept = known
     if known.size > MAX_LEVELS:
         chosen_on, counted_on = _halves(present)
@@ -42,10 +42,9 @@ def categorical_signal(column: CategoricalColumn) -> CategoricalSignal:
         counts=[count for _, count in kept_levels],
         other=int(counts.sum()) - sum(count for _, count in kept_levels),
         missing=column.codes.size - present.size,
-        once=once,
-        twice=twice,
+        few=few,
         further=packed([column.levels[code] for code in np.setdiff1d(known, kept).tolist()]),
-        closed=0 < known.size <= MAX_LEVELS and not once,
+        closed=0 < known.size <= MAX_LEVELS and not few[0],
     )
 
 

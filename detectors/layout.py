@@ -16,7 +16,7 @@ import numpy as np
 from driftline.detectors.adwin_streams import STREAMS
 from driftline.detectors.alike import Alike, grouped
 from driftline.detectors.arrays import F64, I64, Counts, Mask
-from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
+from driftline.detectors.baseline import N_FEW, Baseline, CategoricalSignal, NumericSignal
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.level_cells import rarity, reference_cells
 from driftline.detectors.outliers import Ranks, Scale, unpacked
@@ -181,7 +181,9 @@ class Layout:
     def alike(self) -> list[Alike]:
         """All signals, those together that a verdict measures together."""
         bins = [self.positions.get(name) for name in self.signals]
-        rare = [(0, 0, 0)] * len(self.numeric) + [rarity(signal, self.baseline.n) for signal in self._categorical]
+        rare = [[0] * (1 + N_FEW)] * len(self.numeric) + [
+            rarity(signal, self.baseline.n) for signal in self._categorical
+        ]
         return grouped(self.signals, self.starts, self.reference, bins, rare)
 
     @cached_property

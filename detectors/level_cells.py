@@ -19,21 +19,21 @@ def reference_cells(signal: CategoricalSignal, n: int) -> list[int]:
     --------
     Six rows of which one is missing; then the rest of a longer table, where half of the other rows are single.
 
-    >>> kept = CategoricalSignal(levels=["a", "b"], counts=[4, 1], missing=1, once=1, twice=0, closed=False)
+    >>> kept = CategoricalSignal(levels=["a", "b"], counts=[4, 1], missing=1, few=[1] + [0] * 7, closed=False)
     >>> reference_cells(kept, 6)
     [4, 1, 0, 0, 1]
     """
     present, counted = n - signal.missing, sum(signal.counts) + signal.other
     share = counted / max(1, present)
-    unseen = min(signal.other, round(share * rarity(signal, n)[0]))
+    unseen = min(signal.other, round(share * rarity(signal, n)[1]))
     missing = round(share * signal.missing) if present else signal.missing
     return [*signal.counts, signal.other - unseen, unseen, missing]
 
 
-def rarity(signal: CategoricalSignal, n: int) -> tuple[int, int, int]:
-    """Rows whose level no other row has, levels that two rows have, and rows with any level, of a baseline of n rows.
+def rarity(signal: CategoricalSignal, n: int) -> list[int]:
+    """Rows with any level, levels that one row has, levels that two have, and so on, of a baseline of n rows.
 
     A level that was never seen may be taken for a further level that was; of the rare ones as many are left out.
     """
     told = 1 - FurtherLevels(signal.further).mistaken
-    return round(told * signal.once), round(told * signal.twice), n - signal.missing
+    return [n - signal.missing, *(round(told * levels) for levels in signal.few)]

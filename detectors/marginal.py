@@ -110,8 +110,8 @@ def categorical_tests(reference: I64, current: I64, rare: I64) -> list[Marginal]
         Records per cell of baseline and window, a row for each signal, shape (signals, k + 3): k levels in an order
         that knows no counts (levels that tie are pooled in it), then other levels, unseen ones, missing values.
     rare
-        Baseline rows whose level no other row has, levels that two rows have, and rows with any level, shape
-        (signals, 3). These are all rows, where those of ``reference`` may be a part.
+        Baseline rows with any level, then the levels that one row has, that two have, and so on, shape (signals, 1 +
+        few). These are of all rows, where those of ``reference`` may be a part.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def categorical_tests(reference: I64, current: I64, rare: I64) -> list[Marginal]
     --------
     Both of two rows with an unseen level fall into the window's third of the 30 rows: 10 / 30 times 9 / 29.
 
-    >>> baseline, window, rare = np.array([[20, 0, 0, 0]]), np.array([[8, 0, 2, 0]]), np.array([[0, 0, 20]])
+    >>> baseline, window, rare = np.array([[20, 0, 0, 0]]), np.array([[8, 0, 2, 0]]), np.array([[20, 0, 0]])
     >>> categorical_tests(baseline, window, rare)[0].tests["unseen"]
     0.103448
     """
@@ -188,11 +188,21 @@ def _add_unseen(tests: list[dict[str, float]], current: I64, rare: I64) -> None:
     """Test the share of unseen levels."""
     present = current[:, :-1].sum(axis=1)
     sides = zip(tests, current[:, -2].tolist(), present.tolist(), rare.tolist(), strict=True)
-    for found, unseen, n, (singles, pairs, m) in sides:
-        if unseen + singles > 0 and n and m:
-            # Unseen rows come in bursts: a level with t records in all is unseen by t rows at once.
-            dispersion = 1 + 2 * n / (n + m) * pairs / max(singles, 1)
-            found["unseen"] = two_proportion_p_value(unseen, n, singles, m, dispersion)
+    for found, unseen, n, (m, *few) in sides:
+        if unseen + few[0] > 0 and n and m:
+            found["unseen"] = two_proportion_p_value(unseen, n, few[0], m, _clumping(few, n / m))
+
+
+def _clumping(few: Sequence[int], ratio: float) -> float:
+    """Variance of a window's unseen rows over that of independent rows, n / m being the ratio of window and baseline.
+
+    Unseen rows come in bursts: a level with t records in all is unseen by t rows at once. As many levels have t rows in
+    the window and none in the baseline as have it the other way round, times (n / m)^t. One level more that comes once
+    stands for those that a small baseline does not show.
+    """
+    bursts = [count * ratio**times for times, count in enumerate([few[0] + 1, *few[1:]], start=1)]
+    first, second = (sum(times**power * burst for times, burst in enumerate(bursts, start=1)) for power in (1, 2))
+    return second / first
 
 
 def _ordered(bins_0: I64, bins: I64) -> _Found:

@@ -21,8 +21,8 @@ def numeric_test(reference: I64, current: I64) -> Marginal:
 def all_kept(references: I64, currents: I64) -> list[Marginal]:
     """Categorical tests of tables that end in unseen and missing, of columns whose levels all have a cell."""
     levels = references[:, :-2]
-    rare = np.stack(((levels == 1).sum(axis=1), (levels == 2).sum(axis=1), references[:, :-1].sum(axis=1)), axis=1)
-    rare[:, 0] += references[:, -2]
+    few = [(levels == times).sum(axis=1) for times in range(1, 9)]
+    rare = np.stack((references[:, :-1].sum(axis=1), few[0] + references[:, -2], *few[1:]), axis=1)
     references, currents = (np.insert(each, -2, 0, axis=1) for each in (references, currents))
     return categorical_tests(references, currents, rare)
 
