@@ -11,10 +11,12 @@ from driftline.detectors import outliers
 from driftline.detectors.alerts import Window, digest
 from driftline.detectors.arrays import I64
 from driftline.detectors.distances import DISTANCES
+from driftline.detectors.duplicates import thinned
 from driftline.detectors.layout import CONSTRAINTS, LATE, OUTLIERS, SCORED, Layout
 from driftline.detectors.marginal import Marginal
 from driftline.detectors.measuring import Distances, Evidence, Measured, measure
 from driftline.detectors.multiplicity import benjamini_hochberg, bonferroni
+from driftline.detectors.new_levels import ranked
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.rates import two_proportion_p_value
 
@@ -34,6 +36,8 @@ class SignalVerdict(msgspec.Struct, frozen=True, kw_only=True):
     counts, missing, nonfinite, other, unseen
         Records per bin or level; records without a value; with a value that is no finite number; with a level that the
         baseline had and keeps no cell for; with a level that the baseline never had.
+    new_levels
+        Some of the latter levels, cut to 64 characters, and how often each came, the most frequent first.
     p_value
         Of the calibrated marginal test; null where it is off or the window is insufficient.
     adjusted
@@ -54,6 +58,7 @@ class SignalVerdict(msgspec.Struct, frozen=True, kw_only=True):
     nonfinite: int
     other: int
     unseen: int
+    new_levels: list[tuple[str, int]] = []
     p_value: float | None = None
     adjusted: float | None = None
     cause: str = ""
@@ -109,6 +114,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         The rate of outliers among whole records.
     violations
         Per signal, constraint to number of values that broke it.
+    repeated
+        Share of records that repeat the id and the values of another one, by a sample.
+    design_effect
+        By how much such repetitions make the counts' variance larger; the tests allow for it.
     """
 
     format: Literal["driftline.window/1"] = msgspec.field(default="driftline.window/1")
@@ -128,6 +137,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     change_points: list[ChangePoint] = []
     outliers: OutlierVerdict = OutlierVerdict()
     violations: dict[str, dict[str, int]] = {}
+    repeated: float = 0.0
+    design_effect: float = 1.0
 
 
 def judge_windows(evidence: Sequence[Evidence], *, final: bool) -> list[Verdict]:
@@ -144,10 +155,10 @@ def _judged(evidence: Evidence, measured: Measured, *, final: bool) -> Verdict:
     """
     layout, vector, window = evidence.layout, evidence.vector, evidence.window
     baseline = layout.baseline
-    signals = _signals(layout, vector, measured)
+    signals = _signals(evidence, measured)
     if evidence.is_enough:
         signals = _decided(layout, signals, measured.tests)
-    rate = _outlier_rate(layout, vector) if evidence.is_enough else _counted(layout, vector)
+    rate = _outlier_rate(evidence) if evidence.is_enough else _counted(layout, vector)
     alarms = any(signal.detector for signal in signals.values())
     drift = bool(alarms or rate.drift) if evidence.is_enough else None
     return Verdict(
@@ -166,6 +177,8 @@ def _judged(evidence: Evidence, measured: Measured, *, final: bool) -> Verdict:
         change_points=list(evidence.changes),
         outliers=rate,
         violations=_violations(layout, vector),
+        repeated=round(evidence.duplicates.repeated(evidence.n), 6),
+        design_effect=round(evidence.design_effect, 6),
     )
 
 
@@ -221,20 +234,25 @@ def _counted(layout: Layout, vector: I64) -> OutlierVerdict:
     return OutlierVerdict(scored=int(vector[SCORED]), outliers=int(vector[OUTLIERS]), expected_share=round(share, 6))
 
 
-def _outlier_rate(layout: Layout, vector: I64) -> OutlierVerdict:
-    """Test whether outliers are more frequent than in the baseline, allowing for their clumping."""
-    counted, profile = _counted(layout, vector), layout.baseline.outliers
+def _outlier_rate(evidence: Evidence) -> OutlierVerdict:
+    """Test whether outliers are more frequent than in the baseline, allowing for their clumping and for repetitions."""
+    layout = evidence.layout
+    counted, profile = _counted(layout, evidence.vector), layout.baseline.outliers
     if profile is None or not counted.scored or not layout.rule("outlier_rate").enabled:
         return counted
     in_baseline = outliers.flagged(profile, layout.plan.outlier_share)
-    p_value = two_proportion_p_value(counted.outliers, counted.scored, in_baseline, profile.scored, profile.dispersion)
+    both = np.array([[counted.outliers, counted.scored - counted.outliers]])
+    [[n_outliers, n_others]] = thinned(both, np.array([evidence.design_effect])).tolist()
+    n_scored = n_outliers + n_others
+    p_value = two_proportion_p_value(n_outliers, n_scored, in_baseline, profile.scored, profile.dispersion)
     threshold = layout.rule("outlier_rate").threshold or 0.0
     return msgspec.structs.replace(counted, p_value=p_value, drift=p_value <= threshold)
 
 
-def _signals(layout: Layout, vector: I64, measured: Measured) -> dict[str, SignalVerdict]:
+def _signals(evidence: Evidence, measured: Measured) -> dict[str, SignalVerdict]:
     """What is counted and measured per signal; nothing is decided yet."""
-    counts, starts = vector.tolist(), layout.starts.tolist()
+    layout = evidence.layout
+    counts, starts = evidence.vector.tolist(), layout.starts.tolist()
     found = {}
     for name, (start, stop) in zip(layout.signals, pairwise(starts), strict=True):
         is_numeric, test = name in layout.positions, measured.tests.get(name)
@@ -247,6 +265,7 @@ def _signals(layout: Layout, vector: I64, measured: Measured) -> dict[str, Signa
             nonfinite=nonfinite,
             other=other,
             unseen=unseen,
+            new_levels=ranked(evidence.new_levels.get(name, {})),
             p_value=None if test is None else test.p_value,
             cause="" if test is None else _cause(test),
             scores=_rounded(measured.scores.get(name, {})),

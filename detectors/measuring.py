@@ -13,8 +13,10 @@ from driftline.detectors.alerts import Window
 from driftline.detectors.alike import Alike
 from driftline.detectors.arrays import F64, I64
 from driftline.detectors.distances import DISTANCES, distances
+from driftline.detectors.duplicates import Duplicates, thinned
 from driftline.detectors.layout import Layout, N
 from driftline.detectors.marginal import Marginal, categorical_tests, numeric_tests
+from driftline.detectors.new_levels import NewLevels
 from driftline.detectors.partials import ChangePoint
 
 Distances = dict[str, float | None]
@@ -35,17 +37,28 @@ class Evidence:
         Sum of the partitions' flat vectors.
     changes
         All change points, by partition and offset.
+    new_levels
+        Per signal, how often each of the first new levels came.
+    duplicates
+        How often records repeat one another.
     """
 
     layout: Layout
     window: Window
     vector: I64
     changes: Sequence[ChangePoint]
+    new_levels: NewLevels = field(default_factory=dict)
+    duplicates: Duplicates = field(default_factory=Duplicates)
 
     @property
     def n(self) -> int:
         """Records in the window."""
         return int(self.vector[N])
+
+    @property
+    def design_effect(self) -> float:
+        """Variance of the counts over that of as many different records."""
+        return self.duplicates.design_effect(self.n)
 
     @property
     def is_enough(self) -> bool:
@@ -115,7 +128,9 @@ def _tables(evidence: Sequence[Evidence]) -> list[_Table]:
 def _add_tests(table: _Table, found: list[Measured]) -> None:
     is_on = [each.layout.watched("marginal") if each.is_enough else () for each in table.evidence]
     chosen = [row for row, (place, name) in enumerate(table.rows) if name in is_on[place]]
-    reference, current = table.reference[chosen], table.current[chosen]
+    effects = np.array([each.design_effect for each in table.evidence])
+    of_rows = effects[[table.rows[row][0] for row in chosen]]
+    reference, current = table.reference[chosen], thinned(table.current[chosen], of_rows)
     tests = (
         numeric_tests(reference, current)
         if table.is_numeric

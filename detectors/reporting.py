@@ -11,6 +11,7 @@ from driftline.detectors.baseline import NumericSignal
 from driftline.detectors.distances import DISTANCES
 from driftline.detectors.judging import QUALITY_CAUSES, SignalVerdict, Verdict
 from driftline.detectors.layout import Layout
+from driftline.detectors.new_levels import told
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.policy import Transition
 
@@ -64,7 +65,9 @@ def _signal_finding(layout: Layout, verdict: Verdict, name: str) -> Finding:
         phrase = f"{name} moved: {distance} = {value:.3g} is above {threshold:g} ({moved})"
         return Finding(distance, value, threshold, signal.p_value, phrase, evidence)
     detector = signal.cause if signal.cause in QUALITY_CAUSES else "marginal"
-    phrase = f"{name} {_VERBS.get(signal.cause, 'moved')} (p = {signal.p_value:.1g}; {moved})"
+    new = told(signal.new_levels, signal.unseen) if signal.cause == "unseen" else ""
+    what = _VERBS.get(signal.cause, "moved") + (f": {new}" if new else "")
+    phrase = f"{name} {what} (p = {signal.p_value:.1g}; {moved})"
     threshold = layout.rule("marginal", name).threshold
     alarms = bool(signal.detector)
     return Finding(detector, signal.adjusted, threshold, signal.p_value, phrase, evidence, alarms)

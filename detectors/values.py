@@ -17,6 +17,7 @@ import numpy as np
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.baseline import PREDICTION
 from driftline.detectors.further_levels import FurtherLevels
+from driftline.detectors.records import Prediction
 
 MOST_REMEMBERED = 4096
 """Values whose place a table remembers after it was worked out."""
@@ -144,6 +145,12 @@ def most_probable(output: object) -> object:
     if not isinstance(output, dict):
         return output
     return min(output, key=lambda name: (-output[name], name), default=None)
+
+
+def level_of(prediction: Prediction, name: str) -> str:
+    """The level that a record has of a categorical signal: the one place where levels' names are taken from records."""
+    value = most_probable(prediction.prediction) if name == PREDICTION else prediction.features.get(name)
+    return level_text(value)
 
 
 def level_text(value: object) -> str:
