@@ -37,8 +37,12 @@ _HEAD = struct.Struct("<QH")
 def id_hashes(predictions: Sequence[Prediction]) -> I64:
     """Hashes of records' ids, shape (n,); ``NO_ID`` where there is none. The order among them decides who is sampled."""
     ids = list(map(attrgetter("id"), predictions))
-    if set(map(type, ids)) == {str}:
+    if ids.count(None) == len(ids):
+        return np.full(len(ids), NO_ID, np.int64)
+    try:
         return np.fromiter(map(crc32, map(str.encode, ids)), np.int64, len(ids))
+    except TypeError:  # not all of them are text
+        pass
     return np.array([NO_ID if each is None else crc32(str(each).encode()) for each in ids], np.int64)
 
 

@@ -1,5 +1,7 @@
+from collections import Counter
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,8 +10,17 @@ from scipy.special import betaincinv
 from scipy.stats import chi2, hypergeom, norm
 
 from driftline.detectors.arrays import F64, I64
+from driftline.detectors.columns import columns
 from driftline.detectors.distances import chi_square
+from driftline.detectors.fit import fit
+from driftline.detectors.fit_categorical import MAX_LEVELS, categorical_signal
+from driftline.detectors.layout import Layout
+from driftline.detectors.level_cells import rarity, reference_cells
 from driftline.detectors.marginal import Marginal, categorical_tests, minimum_detectable_effect, numeric_tests
+from driftline.detectors.plan import Plan
+from driftline.detectors.training import column_of
+from driftline.detectors.values import places_of
+from tests.logs import prediction
 
 Test = Callable[[I64, I64], Marginal]
 
@@ -375,3 +386,70 @@ def test_the_minimum_detectable_effect_shrinks_with_rows_and_grows_with_care() -
     assert minimum_detectable_effect(4000, 40_000) == pytest.approx(minimum_detectable_effect(1000, 10_000) / 2)
     assert minimum_detectable_effect(1000, 10_000, p_value=1e-6) > minimum_detectable_effect(1000, 10_000)
     assert minimum_detectable_effect(1000, 10_000, power=0.95) > minimum_detectable_effect(1000, 10_000)
+
+
+# Columns as a baseline keeps them: more levels than it has cells for, or ties among them.
+
+
+def kept_levels(k: int, exponent: float) -> Callable[[np.random.Generator, int], list[str]]:
+    names, shares = np.array([f"level {each}" for each in np.random.default_rng(k).permutation(k)]), zipf(k, exponent)
+    return lambda rng, n: names[rng.choice(k, n, p=shares)].tolist()  # type: ignore[no-any-return]
+
+
+def identifiers(rng: np.random.Generator, n: int) -> list[str]:
+    return [str(each) for each in rng.integers(0, 2**60, n)]
+
+
+def found_by_baseline(
+    column: Callable[[np.random.Generator, int], list[str]], m: int, n: int, runs: int, *, fair: bool = True
+) -> F64:
+    """p-values of windows without drift, each against a baseline of its own, all from one column."""
+    found = []
+    for run in range(runs):
+        rng = np.random.default_rng((run, m, n))
+        baseline = column(rng, m)
+        signal = categorical_signal(column_of(baseline))
+        if not fair:  # the most frequent levels of all rows, in the order of their counts
+            counted = Counter(baseline).most_common()
+            levels, counts = zip(*counted[:MAX_LEVELS], strict=True)
+            rest = {"other": sum(count for _, count in counted[MAX_LEVELS:]), "further": signal.further}
+            signal = msgspec.structs.replace(signal, levels=list(levels), counts=list(counts), **rest)
+        places = places_of(tuple(signal.levels), signal.further)
+        window = np.bincount([places[level] for level in column(rng, n)], minlength=len(signal.levels) + 3)
+        reference, rare = np.array(reference_cells(signal, m)), np.array(rarity(signal, m))
+        found.append(categorical_tests(reference[None], window[None], rare[None])[0])
+    return p_values(found)
+
+
+@pytest.mark.parametrize(("m", "n"), [(500, 200), (1000, 1000)])
+@pytest.mark.parametrize(
+    "column",
+    [kept_levels(1000, 0.0), kept_levels(150, 0.0), kept_levels(101, 0.0), kept_levels(100, 0.0), kept_levels(3000, 1.0),
+     identifiers],
+    ids=["1000 equal", "150 equal", "101 equal", "100 equal", "3000 by Zipf", "identifiers"],
+)  # fmt: skip
+def test_size_on_columns_with_as_many_levels_as_they_like(
+    column: Callable[[np.random.Generator, int], list[str]], m: int, n: int
+) -> None:
+    found = found_by_baseline(column, m, n, runs=400)
+    for level in (0.05, 0.005):
+        assert interval(found, level)[0] <= level
+
+
+def test_levels_chosen_and_counted_on_the_same_rows_would_alarm() -> None:
+    found = found_by_baseline(kept_levels(150, 0.0), 1000, 1000, runs=200, fair=False)
+    assert interval(found, 0.05)[0] > 0.3
+
+
+def test_ties_pooled_in_the_order_of_the_baselines_counts_would_alarm() -> None:
+    found = found_by_baseline(kept_levels(100, 0.0), 1000, 200, runs=300, fair=False)
+    assert interval(found, 0.05)[0] > 0.2
+
+
+def test_known_levels_beyond_the_cap_are_other_and_only_new_ones_unseen() -> None:
+    rng = np.random.default_rng(1)
+    layout = Layout.of(fit("m", "1", {"shop": kept_levels(1000, 0.0)(rng, 10_000)}), Plan())
+    values = [*(f"level {each}" for each in range(1000)), *(f"new {each}" for each in range(20)), None]
+    seen = columns([prediction({"shop": value}) for value in values], layout)
+    cells_of = np.bincount(seen.cells[0] - layout.starts[0], minlength=103).tolist()
+    assert (cells_of[:100], cells_of[100:]) == ([1] * 100, [900, 20, 1])
