@@ -11,7 +11,7 @@ PROGRAMS = $(shell grep -d skip -lE '^\#!.*python' $(filter-out %.py %/,$(wildca
 NIGHTLY := $(filter laws scorecard real-files chaos,$(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench curves peers laws chaos chaos-quick soak nightly clean
+.PHONY: help venv demo test lint types lock bench curves peers laws chaos chaos-quick soak scorecard nightly clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -58,6 +58,8 @@ peers:  ## Make the environments of the peers in benchmarks/peers
 soak: $(READY)  ## Half an hour at half of the maximum rate on a real Kafka: nothing may grow
 	$(BIN)/python -m tests.soak
 
+scorecard: $(READY)  ## Count false alarms without drift, and what first windows of a drift find, into docs/scorecard.md
+	$(BIN)/python -m tests.scorecard --out docs/scorecard.md
 laws: $(READY)  ## Try the laws and crashes with ten thousand examples each
 	$(BIN)/pytest -q --hypothesis-profile=chaos tests/test_laws.py tests/test_crashes.py
 

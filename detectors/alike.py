@@ -23,6 +23,9 @@ class Alike:
     positions
         A value per bin of numeric signals, in the baseline's standard deviations; zeros for categories. Shape
         (signals, cells - 2).
+    rare
+        Of categorical signals, baseline rows with any level, then the levels that one row has, that two have, and so on,
+        shape (signals, 1 + few); zeros for numbers.
     """
 
     names: tuple[str, ...]
@@ -30,9 +33,16 @@ class Alike:
     cells: I64
     reference: I64
     positions: F64
+    rare: I64
 
 
-def grouped(names: Sequence[str], starts: I64, reference: I64, positions: Sequence[F64 | None]) -> list[Alike]:
+def grouped(
+    names: Sequence[str],
+    starts: I64,
+    reference: I64,
+    positions: Sequence[F64 | None],
+    rare: Sequence[Sequence[int]],
+) -> list[Alike]:
     """Group a layout's d signals.
 
     Parameters
@@ -45,10 +55,13 @@ def grouped(names: Sequence[str], starts: I64, reference: I64, positions: Sequen
         The baseline's flat vector.
     positions
         Per signal, a value per bin; None for a categorical one.
+    rare
+        Per signal, its rare levels.
 
     Examples
     --------
-    >>> found = grouped("abc", np.array([0, 4, 8, 12]), np.arange(12), [np.zeros(2), None, np.zeros(2)])
+    >>> bins, rare = [np.zeros(2), None, np.zeros(2)], [[0, 0]] * 3
+    >>> found = grouped("abc", np.array([0, 4, 8, 12]), np.arange(12), bins, rare)
     >>> [(each.names, each.reference.tolist()) for each in found]
     [(('a', 'c'), [[0, 1, 2, 3], [8, 9, 10, 11]]), (('b',), [[4, 5, 6, 7]])]
     """
@@ -61,5 +74,6 @@ def grouped(names: Sequence[str], starts: I64, reference: I64, positions: Sequen
         bins = np.zeros((len(places), size - 2))
         if is_numeric:
             bins[:] = [positions[place] for place in places]
-        found.append(Alike(tuple(names[place] for place in places), is_numeric, cells, reference[cells], bins))
+        own = tuple(names[place] for place in places)
+        found.append(Alike(own, is_numeric, cells, reference[cells], bins, np.array([rare[place] for place in places])))
     return found

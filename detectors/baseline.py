@@ -11,9 +11,10 @@ import msgspec
 import orjson
 
 from driftline.detectors.errors import BUILD_BASELINE, OperatorError, UnknownFormat
+from driftline.detectors.further_levels import is_level_set
 
 FORMAT = "driftline.baseline/2"
-N_TAILS = 10
+N_TAILS, N_FEW = 10, 8
 PREDICTION = "prediction"
 """Name of the signal that holds the model's output."""
 
@@ -61,13 +62,20 @@ class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=
     Parameters
     ----------
     levels
-        The L levels, most frequent first; ties by name.
+        The L levels that have a cell of their own, in the order of their names: the order in which tests pool them must
+        not know their counts.
     counts
-        Baseline rows per level, L integers.
+        Baseline rows per level, L integers. Where the column has more levels than a profile keeps, L of them are chosen
+        on one half of the rows and counted on the other, so that they are a fair sample.
+    other
+        Counted rows of the further levels; zero where all levels are kept.
     missing
         Baseline rows without a value.
-    unseen
-        Baseline rows of levels beyond the cap on levels; they count as the unseen level does.
+    few
+        How many levels exactly one baseline row has, how many exactly two, and so on up to eight: by them Good and Turing
+        estimate the share of levels yet unseen, and how their records clump.
+    further
+        The further levels as a set of hashes (``further_levels``); empty where all levels are kept.
     closed
         Whether every level was seen at least twice. By the Good-Turing estimate the chance of a new level is then 0,
         so a single new level is worth an event; otherwise only their share in a window is judged.
@@ -79,8 +87,10 @@ class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=
 
     levels: list[str]
     counts: list[int]
+    other: int = 0
     missing: int
-    unseen: int = 0
+    few: list[int]
+    further: str = ""
     closed: bool
     boolean: bool = False
     markers: tuple[str, ...] = ()
@@ -221,12 +231,22 @@ def _check_signal(name: str, signal: Signal) -> None:
     if isinstance(signal, NumericSignal):
         bins, ascending = len(signal.edges) + 1, sorted(set(signal.edges)) == signal.edges
     else:
-        bins, ascending = len(signal.levels), len(set(signal.levels)) == len(signal.levels)
+        bins, ascending = len(signal.levels), sorted(set(signal.levels)) == signal.levels
+        if not is_level_set(signal.further):
+            raise OperatorError(f"signals.{name}.further: no set of hashes")
+        if len(signal.few) != N_FEW:
+            raise OperatorError(f"signals.{name}.few: must be {N_FEW} counts")
     if len(signal.counts) != bins:
         raise OperatorError(f"signals.{name}.counts: {len(signal.counts)} counts for {bins} bins")
     if not ascending:
-        raise OperatorError(f"signals.{name}: edges must ascend and levels must differ")
-    if min(signal.counts, default=0) < 0:
+        raise OperatorError(f"signals.{name}: edges and levels must ascend, and differ")
+    if min([*signal.counts, *_other_counts(signal)]) < 0:
         raise OperatorError(f"signals.{name}.counts: negative")
     if isinstance(signal, NumericSignal) and (sorted(signal.tails) != signal.tails or len(signal.tails) != N_TAILS):
         raise OperatorError(f"signals.{name}.tails: must be {N_TAILS} ascending values")
+
+
+def _other_counts(signal: Signal) -> tuple[int, ...]:
+    if isinstance(signal, NumericSignal):
+        return signal.missing, signal.nonfinite
+    return signal.other, signal.missing, *signal.few

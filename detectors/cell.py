@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from driftline.detectors.arrays import I64, Ints, Mask
+from driftline.detectors.duplicates import Duplicates
 from driftline.detectors.layout import LATE, OUTLIERS, SCORED, Layout, N
+from driftline.detectors.new_levels import NewLevels
 from driftline.detectors.online import Online
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.watch import ModelKey
@@ -25,12 +27,18 @@ class OpenWindow:
         Single-record alerts so far, per kind; beyond the plan's number they are only counted.
     changes
         Change points so far.
+    new_levels
+        The first levels that the baseline never had, and how often each came.
+    duplicates
+        How often its records repeat one another.
     """
 
     layout: Layout
     vector: Ints
     events: dict[str, int] = field(default_factory=dict)
     changes: list[ChangePoint] = field(default_factory=list)
+    new_levels: NewLevels = field(default_factory=dict)
+    duplicates: Duplicates = field(default_factory=Duplicates)
 
     @classmethod
     def empty(cls, layout: Layout) -> "OpenWindow":

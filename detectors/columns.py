@@ -95,8 +95,7 @@ def _read(predictions: Sequence[Prediction], chosen: Sequence[Chosen]) -> Iterat
 def _placed(layout: Layout, numeric: F64, finite: Mask, cells: I64) -> F64:
     """Turn places of levels into their cells, fill in those of numeric values, give their normal scores."""
     k = len(layout.numeric)
-    of_places, first = layout.level_cells
-    cells[k:] = of_places.take(cells[k:] + first, mode="clip")
+    cells[k:] += layout.starts[k:-1, None]
     with np.errstate(invalid="ignore"):  # infinity times a slope of 0: its score has no meaning
         scores = _search(numeric, layout, cells[:k])
     if not finite.all():

@@ -1,7 +1,7 @@
 """Single records that break what the baseline never broke: at most a few alerts per window, the rest counted."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from driftline.detectors.alerts import Alert, Kind, Origin, Severity, Window, su
 from driftline.detectors.arrays import I64, Mask
 from driftline.detectors.columns import Columns
 from driftline.detectors.layout import CONSTRAINTS, Layout
+from driftline.detectors.new_levels import quoted
 
 
 class Violations(NamedTuple):
@@ -66,9 +67,9 @@ class Record(NamedTuple):
     event_ms: int
 
 
-def constraint_event(record: Record, layout: Layout, constraint: str, signal: str, value: float) -> Alert:
-    """Alert for one value that breaks a constraint; ``value`` is infinite where there is no finite number to tell."""
-    told = float(value) if np.isfinite(value) else None
+def constraint_event(record: Record, layout: Layout, constraint: str, signal: str, value: float | str) -> Alert:
+    """Alert for one value that breaks a constraint: a number, infinite where there is no finite one, or a level."""
+    told = float(value) if not isinstance(value, str) and np.isfinite(value) else None
     bound, phrase = _PHRASES[constraint](layout, signal, value)
     return _event(record, layout, "data_quality", "warning", signal, constraint, told, bound, phrase)
 
@@ -121,14 +122,14 @@ def _outside(layout: Layout, signal: str, value: float) -> tuple[float | None, s
     return bound, f"= {value:.6g} lies outside [{low:.6g}, {high:.6g}]"
 
 
-def _wordy(phrase: str) -> Callable[[Layout, str, float], tuple[float | None, str]]:
+def _wordy(phrase: str) -> Callable[[Layout, str, Any], tuple[float | None, str]]:
     return lambda _layout, _signal, _value: (None, phrase)
 
 
-_PHRASES: dict[str, Callable[[Layout, str, float], tuple[float | None, str]]] = {
+_PHRASES: dict[str, Callable[[Layout, str, Any], tuple[float | None, str]]] = {
     "type": _wordy("is not a number, as it always was in the baseline"),
     "null": _wordy("is missing, as it never was in the baseline"),
     "range": _outside,
-    "category": _wordy("has a level that the baseline never had"),
+    "category": lambda _layout, _signal, level: (None, f"= {quoted(level)} is a level that the baseline never had"),
     "finite": _wordy("is not finite, as it always was in the baseline"),
 }

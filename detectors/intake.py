@@ -1,21 +1,24 @@
 """One model version's records go into its cell: windows counted, detectors fed, single-record alerts made."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from driftline.detectors import new_levels
 from driftline.detectors.alerts import Alert, Origin, Window
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.columns import Chosen, Columns, columns_of
+from driftline.detectors.duplicates import id_hashes, record_digests
 from driftline.detectors.events import Record, Violations, armed, constraint_event, outlier_event, violations
 from driftline.detectors.layout import CONSTRAINTS, Layout
 from driftline.detectors.online import Change, Online, outlier_p_values
 from driftline.detectors.partials import ChangePoint, Mark, Partial
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import Batch
+from driftline.detectors.records import Batch, Prediction
+from driftline.detectors.values import level_of
 from driftline.detectors.watch import ModelKey, Watch
 
 
@@ -114,8 +117,11 @@ def take_in(
     observed = [each for cell, rows in groups for each in _observed(cell, rows, batch, horizon_ms, watch, out)]
     seen = columns_of(batch.predictions, [Chosen(each.rows.places, each.layout) for each in observed])
     p_values = outlier_p_values([(each.online, own) for each, own in zip(observed, seen, strict=True)])
+    hashes = id_hashes(batch.predictions)
     for each, own, chances in zip(observed, seen, p_values, strict=True):
         _count(each, own, chances, batch, out)
+        _sample(each, own, batch.predictions, hashes)
+        _name_new_levels(each, own, batch.predictions)
 
 
 def _observed(
@@ -225,6 +231,37 @@ def _count(each: Observed, seen: Columns, p_values: F64 | None, batch: Batch, ou
     out.accepted += rows.offsets.size
 
 
+def _sample(each: Observed, seen: Columns, predictions: Sequence[Prediction], hashes: I64) -> None:
+    """Tell the windows which records repeat one another."""
+    places, k = each.rows.places, len(each.layout.numeric)
+    for start in each.rows.starts:
+        here = (each.rows.start_ms == start).nonzero()[0]
+
+        def digest(chosen: I64, here: I64 = here) -> list[int]:
+            rows = here[chosen]
+            records = [predictions[place] for place in places[rows].tolist()]
+            return record_digests(records, seen.numeric[:, rows], seen.cells[k:, rows])
+
+        each.cell.windows[start].duplicates.add(hashes[places[here]], digest)
+
+
+def _name_new_levels(each: Observed, seen: Columns, predictions: Sequence[Prediction]) -> None:
+    """Tell the windows the names of levels that the baseline never had, in log order."""
+    k = len(each.layout.numeric)
+    unseen = seen.cells[k:] == each.layout.missing_cell[k:, None] - 1
+    if not unseen.any():
+        return
+    rows, signals = unseen.T.nonzero()
+    starts, names = each.rows.start_ms[rows], each.layout.categorical
+    levels = [
+        (names[signal], level_of(predictions[place], names[signal]))
+        for place, signal in zip(each.rows.places[rows].tolist(), signals.tolist(), strict=True)
+    ]
+    for start in set(starts.tolist()):
+        own = (starts == start).nonzero()[0].tolist()
+        new_levels.count(each.cell.windows[start].new_levels, [levels[place] for place in own])
+
+
 def _change_point(change: Change, rows: Rows, partition: int) -> ChangePoint:
     offset, event_ms = int(rows.offsets[change.row]), int(rows.event_ms[change.row])
     return ChangePoint(change.signal, change.detector, partition, offset, event_ms, change.before, change.after)
@@ -242,6 +279,10 @@ class _Records:
         origin = Origin(self.batch.topic, self.batch.partition, int(self.rows.offsets[row]))
         return Record(origin, self.window, int(self.rows.event_ms[row]))
 
+    def level(self, row: int, signal: str) -> str:
+        """Level of one row's categorical signal."""
+        return level_of(self.batch.predictions[int(self.rows.places[row])], signal)
+
 
 def _events(window: OpenWindow, records: _Records, seen: Columns, broken: Violations) -> Iterator[Alert]:
     """Alerts for the first broken constraints of a window."""
@@ -249,8 +290,9 @@ def _events(window: OpenWindow, records: _Records, seen: Columns, broken: Violat
     broken = armed(broken, layout) if broken.rows.size else broken
     for place in range(window.allow("data_quality", broken.rows.size)):
         row, constraint, signal = (int(each[place]) for each in broken)
-        value = float(seen.numeric[signal, row]) if signal < len(layout.numeric) else np.inf
-        yield constraint_event(records[row], layout, CONSTRAINTS[constraint], layout.signals[signal], value)
+        name = layout.signals[signal]
+        value = float(seen.numeric[signal, row]) if signal < len(layout.numeric) else records.level(row, name)
+        yield constraint_event(records[row], layout, CONSTRAINTS[constraint], name, value)
 
 
 def _outlier_events(window: OpenWindow, records: _Records, p_values: F64) -> Iterator[Alert]:

@@ -11,10 +11,12 @@ from driftline.detectors import outliers
 from driftline.detectors.alerts import Window, digest
 from driftline.detectors.arrays import I64
 from driftline.detectors.distances import DISTANCES
+from driftline.detectors.duplicates import thinned
 from driftline.detectors.layout import CONSTRAINTS, LATE, OUTLIERS, SCORED, Layout
 from driftline.detectors.marginal import Marginal
 from driftline.detectors.measuring import Distances, Evidence, Measured, measure
 from driftline.detectors.multiplicity import benjamini_hochberg, bonferroni
+from driftline.detectors.new_levels import ranked
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.rates import two_proportion_p_value
 
@@ -31,15 +33,22 @@ class SignalVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
     Parameters
     ----------
-    counts, missing, nonfinite, unseen
-        Records per bin or level; records without a value; with a value that is no finite number; with a level that is
-        not in the baseline.
+    counts, missing, nonfinite, other, unseen
+        Records per bin or level; records without a value; with a value that is no finite number; with a level that the
+        baseline had and keeps no cell for; with a level that the baseline never had.
+    new_levels
+        Some of the latter levels, cut to 64 characters, and how often each came, the most frequent first.
     p_value
         Of the calibrated marginal test; null where it is off or the window is insufficient.
+    adjusted
+        The p-value times the number of signals that were tested, at most 1: what the plan's threshold is held against.
     cause
         Which of its component tests is the most striking.
     drift
         Whether this signal moved; null where that can't be said.
+    detector
+        What made it an alarm: ``marginal``, or the distance that exceeds its threshold. Empty where nothing did; a
+        signal that moved is then merely listed, beside one that alarms.
     scores
         Distances to the baseline; ks and wasserstein are null for categories.
     """
@@ -47,10 +56,14 @@ class SignalVerdict(msgspec.Struct, frozen=True, kw_only=True):
     counts: list[int]
     missing: int
     nonfinite: int
+    other: int
     unseen: int
+    new_levels: list[tuple[str, int]] = []
     p_value: float | None = None
+    adjusted: float | None = None
     cause: str = ""
     drift: bool | None = None
+    detector: str = ""
     scores: dict[str, float | None]
 
 
@@ -103,6 +116,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         The rate of outliers among whole records.
     violations
         Per signal, constraint to number of values that broke it.
+    repeated
+        Share of records that repeat the id and the values of another one, by a sample.
+    design_effect
+        By how much such repetitions make the counts' variance larger; the tests allow for it.
     """
 
     format: Literal["driftline.window/1"] = msgspec.field(default="driftline.window/1")
@@ -123,6 +140,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     change_points: list[ChangePoint] = []
     outliers: OutlierVerdict = OutlierVerdict()
     violations: dict[str, dict[str, int]] = {}
+    repeated: float = 0.0
+    design_effect: float = 1.0
 
 
 def judge_windows(evidence: Sequence[Evidence], *, final: bool) -> list[Verdict]:
@@ -133,17 +152,18 @@ def judge_windows(evidence: Sequence[Evidence], *, final: bool) -> list[Verdict]
 def _judged(evidence: Evidence, measured: Measured, *, final: bool) -> Verdict:
     """Compare a window with its baseline.
 
-    The window drifts if d times the smallest p-value of its d signals is at most the threshold (Bonferroni), if a
-    distance exceeds a threshold that the plan gives it, or if its rate of outliers is too high. Which signals moved is
-    Benjamini and Hochberg's list, and it is drawn up only then.
+    The window drifts if d times the smallest p-value of its d tested signals is at most the threshold (Bonferroni), if
+    a distance exceeds a threshold that the plan gives it, or if its rate of outliers is too high. Which signals moved
+    is Benjamini and Hochberg's list, and it is drawn up only where a p-value alarms.
     """
     layout, vector, window = evidence.layout, evidence.vector, evidence.window
     baseline = layout.baseline
-    moved = _moved(layout, measured.tests)
+    signals = _signals(evidence, measured)
     if evidence.is_enough:
-        moved |= _far(layout, measured.scores)
-    rate = _outlier_rate(layout, vector) if evidence.is_enough else _counted(layout, vector)
-    drift = bool(moved or rate.drift) if evidence.is_enough else None
+        signals = _decided(layout, signals, measured.tests)
+    rate = _outlier_rate(evidence) if evidence.is_enough else _counted(layout, vector)
+    alarms = any(signal.detector for signal in signals.values())
+    drift = bool(alarms or rate.drift) if evidence.is_enough else None
     late = int(vector[LATE])
     return Verdict(
         id=digest(baseline.model, baseline.version, window.start_ms, baseline.hash, layout.plan_hash),
@@ -158,34 +178,58 @@ def _judged(evidence: Evidence, measured: Measured, *, final: bool) -> Verdict:
         plan=layout.plan_hash,
         status="insufficient" if drift is None else "drift" if drift else "stable",
         drift=drift,
-        signals=_signals(layout, vector, measured, moved),
+        signals=signals,
         change_points=list(evidence.changes),
         outliers=rate,
         violations=_violations(layout, vector),
+        repeated=round(evidence.duplicates.repeated(evidence.n), 6),
+        design_effect=round(evidence.design_effect, 6),
     )
 
 
-def _moved(layout: Layout, tests: Mapping[str, Marginal]) -> set[str]:
-    """Signals that moved: none unless the window alarms by Bonferroni, then Benjamini and Hochberg's list."""
-    if not tests:
-        return set()
-    p_values = np.array([test.p_value for test in tests.values()])
+def _decided(
+    layout: Layout, signals: Mapping[str, SignalVerdict], tests: Mapping[str, Marginal]
+) -> dict[str, SignalVerdict]:
+    """Signals with what is decided about them: whether each alarms, by which detector, and whether it moved."""
+    adjusted = _adjusted(tests)
     thresholds = layout.watched("marginal")
-    alarms = bonferroni(p_values, np.array([thresholds[name] or 0.0 for name in tests]))
-    if not alarms.any():
-        return set()
-    listed = benjamini_hochberg(p_values, layout.plan.list_false_discovery) | alarms
-    return {name for name, is_listed in zip(tests, listed, strict=True) if is_listed}
-
-
-def _far(layout: Layout, scores: Mapping[str, Distances]) -> set[str]:
-    """Signals of which a distance exceeds a threshold that the plan gives it."""
+    striking = {name for name, p_value in adjusted.items() if p_value <= (thresholds[name] or 0.0)}
+    far = _far(layout, signals)
+    listed = _listed(layout, tests) if striking else set()
     return {
-        name
-        for distance in DISTANCES
-        for name, threshold in layout.watched(distance).items()
-        if threshold is not None and (value := scores.get(name, {}).get(distance)) is not None and value > threshold
+        name: msgspec.structs.replace(
+            signal,
+            adjusted=adjusted.get(name),
+            detector="marginal" if name in striking else far.get(name, ""),
+            drift=name in striking | listed | far.keys() if name in tests or name in far else None,
+        )
+        for name, signal in signals.items()
     }
+
+
+def _adjusted(tests: Mapping[str, Marginal]) -> dict[str, float]:
+    """Adjust p-values for the number of signals of which any test could reject; those of the others are 1."""
+    tested = {name: test.p_value for name, test in tests.items() if test.tested}
+    found = bonferroni(np.array(list(tested.values()))).tolist()
+    return dict.fromkeys(tests, 1.0) | dict(zip(tested, found, strict=True))
+
+
+def _listed(layout: Layout, tests: Mapping[str, Marginal]) -> set[str]:
+    """Signals that Benjamini and Hochberg's procedure lists."""
+    tested = {name: test.p_value for name, test in tests.items() if test.tested}
+    listed = benjamini_hochberg(np.array(list(tested.values())), layout.plan.list_false_discovery)
+    return {name for name, is_listed in zip(tested, listed, strict=True) if is_listed}
+
+
+def _far(layout: Layout, signals: Mapping[str, SignalVerdict]) -> dict[str, str]:
+    """Signals of which a distance, as it is told, exceeds a threshold that the plan gives it; the first such distance."""
+    found: dict[str, str] = {}
+    for distance in DISTANCES:
+        for name, threshold in layout.watched(distance).items():
+            value = signals[name].scores.get(distance)
+            if threshold is not None and value is not None and value > threshold:
+                found.setdefault(name, distance)
+    return found
 
 
 def _counted(layout: Layout, vector: I64) -> OutlierVerdict:
@@ -195,32 +239,40 @@ def _counted(layout: Layout, vector: I64) -> OutlierVerdict:
     return OutlierVerdict(scored=int(vector[SCORED]), outliers=int(vector[OUTLIERS]), expected_share=round(share, 6))
 
 
-def _outlier_rate(layout: Layout, vector: I64) -> OutlierVerdict:
-    """Test whether outliers are more frequent than in the baseline, allowing for their clumping."""
-    counted, profile = _counted(layout, vector), layout.baseline.outliers
+def _outlier_rate(evidence: Evidence) -> OutlierVerdict:
+    """Test whether outliers are more frequent than in the baseline, allowing for their clumping and for repetitions."""
+    layout = evidence.layout
+    counted, profile = _counted(layout, evidence.vector), layout.baseline.outliers
     if profile is None or not counted.scored or not layout.rule("outlier_rate").enabled:
         return counted
     in_baseline = outliers.flagged(profile, layout.plan.outlier_share)
-    p_value = two_proportion_p_value(counted.outliers, counted.scored, in_baseline, profile.scored, profile.dispersion)
+    both = np.array([[counted.outliers, counted.scored - counted.outliers]])
+    [[n_outliers, n_others]] = thinned(both, np.array([evidence.design_effect])).tolist()
+    n_scored = n_outliers + n_others
+    p_value = two_proportion_p_value(n_outliers, n_scored, in_baseline, profile.scored, profile.dispersion)
     threshold = layout.rule("outlier_rate").threshold or 0.0
     return msgspec.structs.replace(counted, p_value=p_value, drift=p_value <= threshold)
 
 
-def _signals(layout: Layout, vector: I64, measured: Measured, moved: set[str]) -> dict[str, SignalVerdict]:
-    counts, starts = vector.tolist(), layout.starts.tolist()
+def _signals(evidence: Evidence, measured: Measured) -> dict[str, SignalVerdict]:
+    """What is counted and measured per signal; nothing is decided yet."""
+    layout = evidence.layout
+    counts, starts = evidence.vector.tolist(), layout.starts.tolist()
     found = {}
     for name, (start, stop) in zip(layout.signals, pairwise(starts), strict=True):
-        *cells, missing, other = counts[start:stop]
-        is_numeric = name in layout.positions
-        test = measured.tests.get(name)
+        is_numeric, test = name in layout.positions, measured.tests.get(name)
+        n_special = 2 if is_numeric else 3
+        special = counts[stop - n_special : stop]
+        missing, nonfinite, other, unseen = (*special, 0, 0) if is_numeric else (special[2], 0, *special[:2])
         found[name] = SignalVerdict(
-            counts=cells,
-            missing=missing if is_numeric else other,
-            nonfinite=other if is_numeric else 0,
-            unseen=0 if is_numeric else missing,
+            counts=counts[start : stop - n_special],
+            missing=missing,
+            nonfinite=nonfinite,
+            other=other,
+            unseen=unseen,
+            new_levels=ranked(evidence.new_levels.get(name, {})),
             p_value=None if test is None else test.p_value,
             cause="" if test is None else _cause(test),
-            drift=None if test is None and name not in moved else name in moved,
             scores=_rounded(measured.scores.get(name, {})),
         )
     return found

@@ -2,7 +2,7 @@
 
 The vector holds four totals, then the cells of every signal, then one count per constraint and signal::
 
-    [n, late, scored, outliers | signal 0: bins, missing, nonfinite | ... | levels, unseen, missing | ... | violations]
+    [n, late, scored, outliers | signal 0: bins, missing, nonfinite | ... | levels, other, unseen, missing | ... | violations]
 
 Numeric signals come first, in the baseline's order, then categorical ones.
 """
@@ -16,8 +16,9 @@ import numpy as np
 from driftline.detectors.adwin_streams import STREAMS
 from driftline.detectors.alike import Alike, grouped
 from driftline.detectors.arrays import F64, I64, Counts, Mask
-from driftline.detectors.baseline import PREDICTION, Baseline, CategoricalSignal, NumericSignal
+from driftline.detectors.baseline import N_FEW, PREDICTION, Baseline, CategoricalSignal, NumericSignal
 from driftline.detectors.halfspace import Masses
+from driftline.detectors.level_cells import rarity, reference_cells
 from driftline.detectors.outliers import Ranks, Scale, unpacked
 from driftline.detectors.plan import Plan, Rule
 from driftline.detectors.segments import Segments
@@ -64,7 +65,8 @@ class Layout:
         kinds = baseline.signals.items()
         numeric = tuple(name for name, signal in kinds if isinstance(signal, NumericSignal))
         categorical = tuple(name for name, signal in kinds if isinstance(signal, CategoricalSignal))
-        cells = [len(baseline.signals[name].counts) + 2 for name in numeric + categorical]
+        counts = [len(baseline.signals[name].counts) for name in numeric + categorical]
+        cells = [count + (2 if place < len(numeric) else 3) for place, count in enumerate(counts)]
         return cls(baseline, plan, numeric, categorical, len(TOTALS) + np.cumsum([0, *cells]))
 
     @cached_property
@@ -153,7 +155,7 @@ class Layout:
         return np.zeros(self.size, np.int64)
 
     def cells(self, vector: Counts, signal: str) -> Counts:
-        """The cells of one signal: bins, missing, nonfinite; or levels, unseen, missing."""
+        """The cells of one signal: bins, missing, nonfinite; or levels, other, unseen, missing."""
         return vector[self._slices[signal]]
 
     @cached_property
@@ -177,14 +179,17 @@ class Layout:
         for name in self.categorical:
             categorical = self.baseline.signals[name]
             assert isinstance(categorical, CategoricalSignal)
-            self.cells(vector, name)[:] = [*categorical.counts, categorical.unseen, categorical.missing]
+            self.cells(vector, name)[:] = reference_cells(categorical, self.baseline.n)
         return vector
 
     @cached_property
     def alike(self) -> list[Alike]:
         """All signals, those together that a verdict measures together."""
         bins = [self.positions.get(name) for name in self.signals]
-        return grouped(self.signals, self.starts, self.reference, bins)
+        rare = [[0] * (1 + N_FEW)] * len(self.numeric) + [
+            rarity(signal, self.baseline.n) for signal in self._categorical
+        ]
+        return grouped(self.signals, self.starts, self.reference, bins, rare)
 
     @cached_property
     def segments(self) -> Segments:
@@ -252,9 +257,9 @@ class Layout:
 
     @cached_property
     def levels(self) -> list[Levels]:
-        """Per categorical signal, a place for each level, for unseen ones and for a missing value."""
+        """Per categorical signal, a place for each level, for other known ones, unseen ones and a missing value."""
         return [
-            places_of(tuple(sorted(signal.levels)), signal.markers, boolean=signal.boolean)
+            places_of(tuple(signal.levels), signal.further, signal.markers, boolean=signal.boolean)
             for signal in self._categorical
         ]
 
@@ -274,17 +279,6 @@ class Layout:
         first, is_typed = int(self.starts[-1]) + CONSTRAINTS.index("type") * len(self.signals), self.typed.tolist()
         signals = [(row, name, self.baseline.signals[name]) for row, name in enumerate(self.numeric) if is_typed[row]]
         return {name: (each.text, first + row) for row, name, each in signals if isinstance(each, NumericSignal)}
-
-    @cached_property
-    def level_cells(self) -> tuple[I64, I64]:
-        """Cells of all places of all categorical signals, and where each signal's begin among them, shape (signals, 1)."""
-        first: list[int] = []
-        cells: list[int] = []
-        for signal, start in zip(self._categorical, self.starts[len(self.numeric) :].tolist(), strict=False):
-            k = len(signal.levels)
-            first.append(len(cells))
-            cells += [start + place for place in (*sorted(range(k), key=signal.levels.__getitem__), k, k + 1)]
-        return np.array(cells, np.int64), np.array(first, np.int64)[:, None]
 
     @property
     def _categorical(self) -> list[CategoricalSignal]:

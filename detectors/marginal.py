@@ -7,7 +7,7 @@ exception is what makes a level "unseen": it is the baseline that lacks it, and 
 for that.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,26 @@ class Marginal:
     ``scale`` (numeric only), ``missing``, ``nonfinite`` (numeric only), ``unseen`` (categorical only), and ``type``
     (numeric only, and only where there are values of the wrong type).
     """
+    tested: frozenset[str]
+    """Which of the tests could reject at all: those, and no others, are counted."""
+
+    @classmethod
+    def of(cls, found: Mapping[str, float], names: Sequence[str]) -> "Marginal":
+        """Combine the p-values of the tests that could reject, out of all those of this name."""
+        p_value = sidak(min(found.values(), default=1.0), len(found))
+        return cls(p_value, {name: found.get(name, 1.0) for name in names}, frozenset(found))
+
+    def without(self, off: Collection[str]) -> "Marginal":
+        """Leave out tests, as if there were none of that name.
+
+        Examples
+        --------
+        >>> both = Marginal.of({"shape": 0.5, "missing": 0.25}, ("shape", "missing", "unseen"))
+        >>> both.p_value, both.without(["missing", "unseen"]).p_value
+        (0.4375, 0.5)
+        """
+        found = {name: p_value for name, p_value in self.tests.items() if name in self.tested and name not in off}
+        return Marginal.of(found, [name for name in self.tests if name not in off])
 
 
 def numeric_tests(reference: I64, current: I64, text: I64 | None = None) -> list[Marginal]:
@@ -77,22 +97,28 @@ def numeric_tests(reference: I64, current: I64, text: I64 | None = None) -> list
     _add_share(tests, "nonfinite", reference, current, -1)
     if text is not None and text.any():
         _add_type(tests, text, reference.sum(axis=1), current.sum(axis=1))
-    return [_combined(each, ("shape", "location", "scale", "missing", "nonfinite"), ("type",)) for each in tests]
+    names = ("shape", "location", "scale", "missing", "nonfinite")
+    return [Marginal.of(each, (*names, "type") if "type" in each else names) for each in tests]
 
 
-def categorical_tests(reference: I64, current: I64) -> list[Marginal]:
+def categorical_tests(reference: I64, current: I64, rare: I64) -> list[Marginal]:
     """Test categorical signals: shares of the levels, share of unseen levels and of missing values.
 
-    Shape is X2 over the levels, rare ones pooled with one another, with its permutation moments to order 1/n. Unseen
-    levels are judged by leaving one out (Good and Turing): a baseline row would have been unseen if no other row
-    shared its level, so the k unseen rows of n are compared with the k0 single rows of m. Without any single the
-    p-value is about (n / (n + m))^k; with them, that would alarm on every column of names or identifiers.
+    Shape is X2 over the levels, rare ones pooled with one another, with its permutation moments to order 1/n. Levels
+    without a cell of their own, other known ones and unseen ones, are one cell there: which of the two they are depends
+    on what the baseline happened to catch. Unseen levels are judged by leaving one out (Good and Turing): a baseline row
+    would have been unseen if no other row shared its level, so the k unseen rows of n are compared with the k0 single
+    rows of m. Without any single the p-value is about (n / (n + m))^k; with them, that would alarm on every column of
+    names or identifiers.
 
     Parameters
     ----------
     reference, current
-        Records per cell of baseline and window, a row for each signal, shape (signals, k + 2): k levels in any order,
-        then unseen, then missing.
+        Records per cell of baseline and window, a row for each signal, shape (signals, k + 3): k levels in an order
+        that knows no counts (levels that tie are pooled in it), then other levels, unseen ones, missing values.
+    rare
+        Baseline rows with any level, then the levels that one row has, that two have, and so on, shape (signals, 1 +
+        few). These are of all rows, where those of ``reference`` may be a part.
 
     Returns
     -------
@@ -102,13 +128,14 @@ def categorical_tests(reference: I64, current: I64) -> list[Marginal]:
     --------
     Both of two rows with an unseen level fall into the window's third of the 30 rows: 10 / 30 times 9 / 29.
 
-    >>> categorical_tests(np.array([[20, 0, 0]]), np.array([[8, 2, 0]]))[0].tests["unseen"]
+    >>> baseline, window, rare = np.array([[20, 0, 0, 0]]), np.array([[8, 0, 2, 0]]), np.array([[20, 0, 0]])
+    >>> categorical_tests(baseline, window, rare)[0].tests["unseen"]
     0.103448
     """
-    tests = _tested(_unordered, reference[:, :-1], current[:, :-1])
-    _add_unseen(tests, reference, current)
+    tests = _tested(_unordered, _with_one_rest(reference), _with_one_rest(current))
+    _add_unseen(tests, current, rare)
     _add_share(tests, "missing", reference, current, -1)
-    return [_combined(each, ("shape", "missing", "unseen")) for each in tests]
+    return [Marginal.of(each, ("shape", "missing", "unseen")) for each in tests]
 
 
 def minimum_detectable_effect(n: int, m: int, p_value: float = 0.00525 / 20, power: float = 0.8) -> float:
@@ -135,13 +162,6 @@ def minimum_detectable_effect(n: int, m: int, p_value: float = 0.00525 / 20, pow
     """
     level = p_value / 3
     return float((ndtri(1 - level / 2) + ndtri(power)) * np.sqrt(1 / n + 1 / m))
-
-
-def _combined(tests: dict[str, float], names: tuple[str, ...], rare: tuple[str, ...] = ()) -> Marginal:
-    p_value = sidak(min(tests.values(), default=1.0), len(tests))
-    return Marginal(
-        p_value, {name: tests.get(name, 1.0) for name in (*names, *(each for each in rare if each in tests))}
-    )
 
 
 _Found = Iterator[tuple[str, I64, Sequence[float]]]
@@ -173,15 +193,30 @@ def _add_type(tests: list[dict[str, float]], text: I64, m: I64, n: I64) -> None:
             found["type"] = two_sided_p_value(k, n_row, k0, m_row)
 
 
-def _add_unseen(tests: list[dict[str, float]], reference: I64, current: I64) -> None:
+def _with_one_rest(cells: I64) -> I64:
+    """Levels, and all records of levels without a cell of their own together."""
+    return np.concatenate((cells[:, :-3], cells[:, -3:-1].sum(axis=1, keepdims=True)), axis=1)
+
+
+def _add_unseen(tests: list[dict[str, float]], current: I64, rare: I64) -> None:
     """Test the share of unseen levels."""
-    for found, (*levels, unseen_0, missing_0), counts in zip(tests, reference.tolist(), current.tolist(), strict=True):
-        singles, (unseen, missing) = levels.count(1) + unseen_0, counts[-2:]
-        m, n = sum(levels) + unseen_0 + missing_0, sum(counts)
-        if unseen + singles > 0 and missing < n and missing_0 < m:
-            # Unseen rows come in bursts: a level with t records in all is unseen by t rows at once.
-            dispersion = 1 + 2 * n / (n + m) * levels.count(2) / max(singles, 1)
-            found["unseen"] = two_proportion_p_value(unseen, n - missing, singles, m - missing_0, dispersion)
+    present = current[:, :-1].sum(axis=1)
+    sides = zip(tests, current[:, -2].tolist(), present.tolist(), rare.tolist(), strict=True)
+    for found, unseen, n, (m, *few) in sides:
+        if unseen + few[0] > 0 and n and m:
+            found["unseen"] = two_proportion_p_value(unseen, n, few[0], m, _clumping(few, n / m))
+
+
+def _clumping(few: Sequence[int], ratio: float) -> float:
+    """Variance of a window's unseen rows over that of independent rows, n / m being the ratio of window and baseline.
+
+    Unseen rows come in bursts: a level with t records in all is unseen by t rows at once. As many levels have t rows in
+    the window and none in the baseline as have it the other way round, times (n / m)^t. One level more that comes once
+    stands for those that a small baseline does not show.
+    """
+    bursts = [count * ratio**times for times, count in enumerate([few[0] + 1, *few[1:]], start=1)]
+    first, second = (sum(times**power * burst for times, burst in enumerate(bursts, start=1)) for power in (1, 2))
+    return second / first
 
 
 def _ordered(bins_0: I64, bins: I64) -> _Found:
@@ -200,11 +235,11 @@ def _ordered(bins_0: I64, bins: I64) -> _Found:
 
 
 def _unordered(levels_0: I64, levels: I64) -> _Found:
-    """Shape of levels, the last one being all unseen levels together."""
+    """Shape of levels, the last one being all levels without a cell of their own together."""
     m, n, both = levels_0.sum(axis=1), levels.sum(axis=1), levels_0 + levels
     # A level of t records is absent from the baseline with probability (n / (n + m))^t. Levels so rare that this
     # matters are here only because the baseline happened to catch them: alone they would look as if they vanished,
-    # together with the unseen ones they are a fair sample.
+    # together with the others and unseen ones they are a fair sample.
     seldom = both < (np.log(_SELDOM_UNSEEN) / np.log(n / (n + m)))[:, None]
     seldom[:, -1] = True
     largest_first = np.where(seldom, 0, -both).argsort(axis=1, kind="stable")  # and what is seldom last, as one cell

@@ -13,9 +13,10 @@ from driftline.detectors.alerts import Window
 from driftline.detectors.alike import Alike
 from driftline.detectors.arrays import F64, I64
 from driftline.detectors.distances import DISTANCES, distances
+from driftline.detectors.duplicates import Duplicates, thinned
 from driftline.detectors.layout import Layout, N
 from driftline.detectors.marginal import Marginal, categorical_tests, numeric_tests
-from driftline.detectors.multiplicity import sidak
+from driftline.detectors.new_levels import NewLevels
 from driftline.detectors.partials import ChangePoint
 
 Distances = dict[str, float | None]
@@ -36,17 +37,28 @@ class Evidence:
         Sum of the partitions' flat vectors.
     changes
         All change points, by partition and offset.
+    new_levels
+        Per signal, how often each of the first new levels came.
+    duplicates
+        How often records repeat one another.
     """
 
     layout: Layout
     window: Window
     vector: I64
     changes: Sequence[ChangePoint]
+    new_levels: NewLevels = field(default_factory=dict)
+    duplicates: Duplicates = field(default_factory=Duplicates)
 
     @property
     def n(self) -> int:
         """Records in the window."""
         return int(self.vector[N])
+
+    @property
+    def design_effect(self) -> float:
+        """Variance of the counts over that of as many different records."""
+        return self.duplicates.design_effect(self.n)
 
     @property
     def is_enough(self) -> bool:
@@ -89,6 +101,7 @@ class _Table:
     reference: I64
     current: I64
     positions: F64
+    rare: I64
 
     @classmethod
     def of(cls, members: Sequence[tuple[int, Alike]], evidence: Sequence[Evidence]) -> "_Table":
@@ -100,6 +113,7 @@ class _Table:
             np.concatenate([alike.reference for _, alike in members]),
             np.concatenate([evidence[place].vector[alike.cells] for place, alike in members]),
             np.concatenate([alike.positions for _, alike in members]),
+            np.concatenate([alike.rare for _, alike in members]),
         )
 
 
@@ -114,35 +128,35 @@ def _tables(evidence: Sequence[Evidence]) -> list[_Table]:
 def _add_tests(table: _Table, found: list[Measured]) -> None:
     is_on = [each.layout.watched("marginal") if each.is_enough else () for each in table.evidence]
     chosen = [row for row, (place, name) in enumerate(table.rows) if name in is_on[place]]
-    reference, current = table.reference[chosen], table.current[chosen]
-    is_numeric, members = table.is_numeric, [table.rows[row] for row in chosen]
+    effects = np.array([each.design_effect for each in table.evidence])
+    members = [table.rows[row] for row in chosen]
+    of_rows = effects[[place for place, _ in members]]
+    reference, current = table.reference[chosen], thinned(table.current[chosen], of_rows)
     tests = (
-        numeric_tests(reference, current, _text(members, table.evidence))
-        if is_numeric
-        else categorical_tests(reference, current)
+        numeric_tests(reference, current, _text(members, table.evidence, of_rows))
+        if table.is_numeric
+        else categorical_tests(reference, current, table.rare[chosen])
     )
     for row, test in zip(chosen, tests, strict=True):
         place, name = table.rows[row]
         found[place].tests[name] = _kept(table.evidence[place].layout, name, test)
 
 
-def _text(members: Sequence[tuple[int, str]], evidence: Sequence[Evidence]) -> I64:
+def _text(members: Sequence[tuple[int, str]], evidence: Sequence[Evidence], effects: F64) -> I64:
     """Rows of the wrong type in baseline and window, of signals given by their windows' places and their names."""
     found = np.zeros((len(members), 2), np.int64)
     for row, (place, name) in enumerate(members):
         if name in evidence[place].layout.text:
             in_baseline, cell = evidence[place].layout.text[name]
             found[row] = in_baseline, evidence[place].vector[cell]
+    found[:, 1:] = thinned(found[:, 1:], effects)
     return found
 
 
 def _kept(layout: Layout, name: str, test: Marginal) -> Marginal:
     """A test without the parts that the plan has off."""
     off = [part for part in ("missing", "unseen") if part in test.tests and name not in layout.watched(part)]
-    if not off:
-        return test
-    kept = {part: p_value for part, p_value in test.tests.items() if part not in off}
-    return Marginal(sidak(min(kept.values()), len(kept)), kept)
+    return test.without(off) if off else test
 
 
 def _add_scores(table: _Table, found: list[Measured]) -> None:

@@ -34,26 +34,24 @@ def sidak(p_min: float, c: int) -> float:
     return -math.expm1(c * math.log1p(-p_min))
 
 
-def bonferroni(p: F64, alpha: float | F64) -> npt.NDArray[np.bool_]:
-    """Which of d hypotheses fall when the chance of *any* false one is held at ``alpha``: ``d * p <= alpha``.
+def bonferroni(p: F64) -> F64:
+    """Adjust d p-values so that the chance of *any* false rejection is held: ``d * p``, at most 1.
 
     Parameters
     ----------
     p
         p-values, shape (d,).
-    alpha
-        Family-wise error rate, in (0, 1); one for all or one each.
 
     Returns
     -------
-    Mask of shape (d,), True where the hypothesis is rejected.
+    Adjusted p-values, to be compared with the family-wise error rate, shape (d,).
 
     Examples
     --------
-    >>> bonferroni(np.array([0.01, 0.02, 0.9]), 0.05).tolist()
-    [True, False, False]
+    >>> bonferroni(np.array([0.01, 0.02, 0.9])).tolist()
+    [0.03, 0.06, 1.0]
     """
-    return p * p.size <= alpha
+    return np.minimum(1.0, p * p.size)
 
 
 def benjamini_hochberg(p: F64, q: float) -> npt.NDArray[np.bool_]:

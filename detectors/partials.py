@@ -43,6 +43,10 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
         The layout's flat vector as little-endian int64 bytes.
     changes
         Change points in this window, in log order.
+    new_levels
+        Per signal, how often each of the first levels came that the baseline never had.
+    duplicates
+        Sample of the window's records, as :class:`~driftline.detectors.duplicates.Duplicates` writes it.
     """
 
     model: str
@@ -53,6 +57,8 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
     upto: int
     vector: bytes
     changes: tuple[ChangePoint, ...] = ()
+    new_levels: dict[str, dict[str, int]] = {}
+    duplicates: bytes = b""
 
     def counts(self) -> I64:
         """The flat vector."""

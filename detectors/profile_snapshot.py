@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from driftline.detectors import adwin
 from driftline.detectors.cell import Cell, OpenWindow
+from driftline.detectors.duplicates import Duplicates
 from driftline.detectors.errors import START_OVER, DamagedState, OperatorError
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.layout import LATE, Layout, N
@@ -30,6 +31,8 @@ class _Window(msgspec.Struct, array_like=True, frozen=True):
     vector: bytes
     events: dict[str, int]
     changes: list[ChangePoint]
+    new_levels: dict[str, dict[str, int]]
+    duplicates: bytes
 
 
 class _Masses(msgspec.Struct, array_like=True, frozen=True):
@@ -153,7 +156,8 @@ def _cell_bytes(cell: Cell, times: _Times, partition: int, plan_hash: str) -> by
 
 def _window(start_ms: int, window: OpenWindow) -> _Window:
     events = dict(sorted(window.events.items()))  # equal states give equal bytes, however they came about
-    return _Window(start_ms, window.layout.baseline.hash, _bytes(window.vector, "<i8"), events, window.changes)
+    vector, duplicates = _bytes(window.vector, "<i8"), window.duplicates.dump()
+    return _Window(start_ms, window.layout.baseline.hash, vector, events, window.changes, window.new_levels, duplicates)
 
 
 def _online(online: Online) -> _Online:
@@ -187,7 +191,9 @@ def _open_window(saved: _Window, model: ModelKey, watch: Watch) -> OpenWindow:
     highest = max(vector[N], vector[LATE])
     if (vector < 0).any() or (vector > highest).any() or saved.start_ms % watch.plan.window_ms:
         raise DamagedState(f"{model}: counts of no records, or a window that starts at {saved.start_ms} ms")
-    return OpenWindow(layout, vector.astype(np.min_scalar_type(highest)), saved.events, saved.changes)
+    short = vector.astype(np.min_scalar_type(highest))
+    duplicates = Duplicates.load(saved.duplicates)
+    return OpenWindow(layout, short, saved.events, saved.changes, saved.new_levels, duplicates)
 
 
 def _restored(saved: _Online, model: ModelKey, watch: Watch) -> Online:

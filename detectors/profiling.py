@@ -227,4 +227,6 @@ def _partial(state: PartitionState, cell: Cell, start_ms: int, upto: int) -> Par
         upto=upto,
         vector=window.vector.astype("<i8").tobytes(),
         changes=tuple(window.changes),
+        new_levels={signal: dict(names) for signal, names in window.new_levels.items()},
+        duplicates=window.duplicates.dump(),
     )

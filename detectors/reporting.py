@@ -9,8 +9,10 @@ import numpy as np
 
 from driftline.detectors.alerts import Alert, BinShift, Kind, Severity, State, subject
 from driftline.detectors.baseline import NumericSignal
+from driftline.detectors.distances import DISTANCES
 from driftline.detectors.judging import QUALITY_CAUSES, SignalVerdict, Verdict
 from driftline.detectors.layout import Layout
+from driftline.detectors.new_levels import told
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.policy import Transition
 
@@ -78,29 +80,22 @@ def _lateness(layout: Layout, verdict: Verdict) -> Finding | None:
     return Finding("late_share", verdict.late_share, rule.threshold, None, phrase, [])
 
 
-def _is_significant(layout: Layout, name: str, signal: SignalVerdict) -> bool:
-    """Whether the marginal test alone would have alarmed for this signal."""
-    threshold = layout.rule("marginal", name).threshold or 0.0
-    return signal.p_value is not None and signal.p_value * len(layout.signals) <= threshold
-
-
 def _signal_finding(layout: Layout, verdict: Verdict, name: str) -> Finding:
     signal = verdict.signals[name]
     evidence = bin_shifts(layout, name, signal)
     moved = "; ".join(f"{each.bin}: {each.baseline_share:.1%} -> {each.window_share:.1%}" for each in evidence)
-    if not _is_significant(layout, name, signal):
-        for distance, value in signal.scores.items():
-            threshold = layout.rule(distance, name).threshold
-            if threshold is not None and value is not None and value > threshold:
-                phrase = f"{name} moved: {distance} = {value:.3g} is above {threshold:g} ({moved})"
-                return Finding(distance, value, threshold, signal.p_value, phrase, evidence)
-    p_value = signal.p_value or 0.0
-    adjusted = min(1.0, p_value * len(layout.signals))
+    if signal.detector in DISTANCES:
+        distance, value = signal.detector, signal.scores[signal.detector]
+        threshold = layout.rule(distance, name).threshold
+        phrase = f"{name} moved: {distance} = {value:.3g} is above {threshold:g} ({moved})"
+        return Finding(distance, value, threshold, signal.p_value, phrase, evidence)
     detector = signal.cause if signal.cause in QUALITY_CAUSES else "marginal"
-    phrase = f"{name} {_VERBS.get(signal.cause, 'moved')} (p = {p_value:.1g}; {moved})"
+    new = told(signal.new_levels, signal.unseen) if signal.cause == "unseen" else ""
+    what = _VERBS.get(signal.cause, "moved") + (f": {new}" if new else "")
+    phrase = f"{name} {what} (p = {signal.p_value:.1g}; {moved})"
     threshold = layout.rule("marginal", name).threshold
-    alarms = _is_significant(layout, name, signal)
-    return Finding(detector, adjusted, threshold, signal.p_value, phrase, evidence, alarms)
+    alarms = bool(signal.detector)
+    return Finding(detector, signal.adjusted, threshold, signal.p_value, phrase, evidence, alarms)
 
 
 _VERBS = {
@@ -118,7 +113,7 @@ def bin_shifts(layout: Layout, name: str, signal: SignalVerdict) -> list[BinShif
     """The cells whose shares moved most, at most three, most moved first."""
     reference = layout.cells(layout.reference, name)
     is_numeric = isinstance(layout.baseline.signals[name], NumericSignal)
-    last = [signal.missing, signal.nonfinite] if is_numeric else [signal.unseen, signal.missing]
+    last = [signal.missing, signal.nonfinite] if is_numeric else [signal.other, signal.unseen, signal.missing]
     current = np.array([*signal.counts, *last], np.int64)
     shares = reference / max(1, reference.sum()), current / max(1, current.sum())
     order = np.argsort(-np.abs(shares[1] - shares[0]), kind="stable")[:N_EVIDENCE].tolist()
@@ -134,7 +129,7 @@ def cell_labels(layout: Layout, name: str) -> list[str]:
     """What each cell of a signal holds, in words."""
     signal = layout.baseline.signals[name]
     if not isinstance(signal, NumericSignal):
-        return [*signal.levels, "unseen", "missing"]
+        return [*signal.levels, "other levels", "unseen", "missing"]
     edges = [f"{edge:.6g}" for edge in signal.edges]
     inner = [f"[{low}, {high})" for low, high in pairwise(edges)]
     ends = [f"< {edges[0]}", *inner, f">= {edges[-1]}"] if edges else ["any"]

@@ -19,10 +19,40 @@ import numpy as np
 
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.baseline import PREDICTION
-from driftline.detectors.records import NESTED
+from driftline.detectors.further_levels import FurtherLevels
+from driftline.detectors.records import NESTED, Prediction
 
-Levels = Mapping[object, int]
-"""Place of each level of a categorical signal among its cells, and of a missing value under None."""
+MOST_REMEMBERED = 4096
+"""Values whose place a table remembers after it was worked out."""
+
+
+class Levels(dict[Any, int]):
+    """Place of each value of a categorical signal: its levels in order, other known levels, unseen ones, missing (None).
+
+    A value that is not a level is spelled out and looked up again. The place of another known level is remembered: such
+    values are frequent where there are many levels.
+    """
+
+    __slots__ = ("further",)
+
+    def __init__(self, levels: Sequence[str], further: str) -> None:
+        super().__init__({level: place for place, level in enumerate((*levels, None, None, None))})
+        self.further = FurtherLevels(further)
+
+    def __missing__(self, value: Any) -> int:
+        if value is NESTED:
+            raise KeyError(value)
+        text = level_text(value)
+        place = self.get(text)
+        if place is not None:
+            return place
+        if not self.further or text not in self.further:
+            return self[None] - 1
+        place = self[None] - 2
+        if text is value and len(self) < MOST_REMEMBERED:
+            self[text] = place
+        return place
+
 
 _BOOLEANS = {"false": (False, "0", "FALSE", "False"), "true": (True, "1", "TRUE", "True")}
 """Other spellings of a boolean signal's levels; False and True are also 0 and 1, and 0.0 and 1.0."""
@@ -76,8 +106,10 @@ def numbers(
 
 
 @functools.lru_cache(maxsize=256)
-def places_of(levels: tuple[str, ...], markers: tuple[str, ...] = (), *, boolean: bool = False) -> Levels:
-    """Places of levels, then of unseen ones, then of a missing value.
+def places_of(
+    levels: tuple[str, ...], further: str = "", markers: tuple[str, ...] = (), *, boolean: bool = False
+) -> Levels:
+    """Places of levels, then of all further known ones, then of unseen ones, then of a missing value.
 
     Signals with the same levels share a table: then those of many models are few enough for the processor's cache.
 
@@ -85,6 +117,8 @@ def places_of(levels: tuple[str, ...], markers: tuple[str, ...] = (), *, boolean
     ----------
     levels
         The levels, in the order of their places.
+    further
+        Further known levels, as a baseline has them.
     markers
         Texts that stand for a missing value.
     boolean
@@ -92,17 +126,20 @@ def places_of(levels: tuple[str, ...], markers: tuple[str, ...] = (), *, boolean
 
     Examples
     --------
-    >>> places_of(("red", "blue"), ("NA",))
-    {'NA': 3, 'red': 0, 'blue': 1, None: 3}
+    >>> places_of(("red", "blue"), markers=("NA",))
+    {'red': 0, 'blue': 1, None: 4, 'NA': 4}
     >>> yes = places_of(("false", "true"), boolean=True)
     >>> [yes[value] for value in ("true", True, 1, 1.0, "1", "True", "TRUE", 0)]
     [1, 1, 1, 1, 1, 1, 1, 0]
     """
-    places: dict[object, int] = dict.fromkeys(markers, len(levels) + 1)
+    places = Levels(levels, further)
     for level, spelled in _BOOLEANS.items():
         if boolean and level in levels:
-            places |= dict.fromkeys(spelled, levels.index(level))
-    return places | {level: place for place, level in enumerate((*levels, None, None))}
+            for text in spelled:
+                places.setdefault(text, levels.index(level))
+    for marker in markers:
+        places.setdefault(marker, places[None])
+    return places
 
 
 def level_places(
@@ -123,9 +160,10 @@ def level_places(
         if all(table is tables[0] for table in tables):
             return np.fromiter(map(tables[0].__getitem__, column), np.int64, len(features)), False
         return np.fromiter(map(getitem, map(tables.__getitem__, reader), column), np.int64, len(features)), False
-    except KeyError:  # an unseen level, a record without this feature, or a list in its place
+    except KeyError:  # a record without this feature, or a list in its place
         values = list(map(most_probable, outputs)) if name == PREDICTION else [row.get(name) for row in features]
-        places = np.fromiter(map(_place, values, map(tables.__getitem__, reader)), np.int64, len(features))
+        known = [None if value is NESTED else value for value in values]
+        places = np.fromiter(map(getitem, map(tables.__getitem__, reader), known), np.int64, len(features))
         return places, np.fromiter((value is NESTED for value in values), np.bool_, len(values))
 
 
@@ -176,6 +214,12 @@ def most_probable(output: object) -> object:
     return min(output, key=lambda name: (-output[name], name), default=None)
 
 
+def level_of(prediction: Prediction, name: str) -> str:
+    """The level that a record has of a categorical signal: the one place where levels' names are taken from records."""
+    value = most_probable(prediction.prediction) if name == PREDICTION else prediction.features.get(name)
+    return level_text(value)
+
+
 def level_text(value: object) -> str:
     """How a categorical value that is not a string is spelled: as JSON, whole numbers without a fraction.
 
@@ -189,10 +233,3 @@ def level_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def _place(value: Any, levels: Levels) -> int:
-    if value is NESTED:
-        return levels[None]
-    place = levels.get(value)
-    return levels.get(level_text(value), levels[None] - 1) if place is None else place

@@ -14,9 +14,11 @@ import numpy as np
 from msgspec.structs import replace
 
 from driftline.detectors.alerts import Alert, Window
+from driftline.detectors.duplicates import Duplicates
 from driftline.detectors.judging import Verdict, judge_windows
 from driftline.detectors.layout import Layout
 from driftline.detectors.measuring import Evidence
+from driftline.detectors.new_levels import merged
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing, is_idle, judge
 from driftline.detectors.reporting import (
@@ -217,9 +219,9 @@ def _verdicts(
     """Judge windows, some at once; a window whose baseline is not known has no verdict."""
     for first in range(0, len(windows), WINDOWS_AT_ONCE):
         some = windows[first : first + WINDOWS_AT_ONCE]
-        merged = [_merged(model.key, start_ms, model.windows[start_ms], watch, out) for model, start_ms in some]
-        verdicts = iter(judge_windows([each for each in merged if each is not None], final=final))
-        for (model, start_ms), each in zip(some, merged, strict=True):
+        found = [_merged(model.key, start_ms, model.windows[start_ms], watch, out) for model, start_ms in some]
+        verdicts = iter(judge_windows([each for each in found if each is not None], final=final))
+        for (model, start_ms), each in zip(some, found, strict=True):
             yield (model, start_ms, None, None) if each is None else (model, start_ms, next(verdicts), each.layout)
 
 
@@ -235,7 +237,9 @@ def _merged(key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: W
         return None
     vector = np.stack([partial.counts() for partial in same]).sum(axis=0, dtype=np.int64)
     changes = [change for partial in same for change in partial.changes]
-    return Evidence(layout, Window(start_ms, start_ms + watch.plan.window_ms), vector, changes)
+    window = Window(start_ms, start_ms + watch.plan.window_ms)
+    duplicates = Duplicates.merged(Duplicates.load(partial.duplicates) for partial in same)
+    return Evidence(layout, window, vector, changes, merged(partial.new_levels for partial in same), duplicates)
 
 
 def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]) -> list[Alert]:

@@ -173,6 +173,7 @@ def _described(signal: Signal, n: int) -> str:
         about = f"{len(signal.counts)} bins, mean {signal.mean:.6g}, sd {signal.sd:.4g}, {missing}"
         odd = f", {signal.nonfinite} not finite" if signal.nonfinite else ""
         return f"numeric      {about}{odd}, possible from {signal.low:.6g} to {signal.high:.6g}"
-    shown = ", ".join(signal.levels[:MOST_LEVELS]) + (", ..." if len(signal.levels) > MOST_LEVELS else "")
+    ranked = [level for _, level in sorted(zip(signal.counts, signal.levels, strict=True), key=lambda each: -each[0])]
+    shown = ", ".join(ranked[:MOST_LEVELS]) + (", ..." if len(ranked) > MOST_LEVELS or signal.further else "")
     closed = "a new level is an event" if signal.closed else "new levels are counted"
     return f"categorical  {len(signal.levels)} levels ({shown}), {missing}, {closed}"

@@ -221,7 +221,7 @@ def _without_offsets(verdict: dict[str, Any]) -> Any:
 
 def _counts(verdict: dict[str, Any]) -> Any:
     """What does not depend on the order of records, as detectors of change and of outliers do."""
-    kept = ("counts", "missing", "nonfinite", "unseen", "p_value", "scores")
+    kept = ("counts", "missing", "nonfinite", "other", "unseen", "p_value", "scores")
     signals = {name: [signal[each] for each in kept] for name, signal in verdict["signals"].items()}
     return verdict["n"], verdict["late"], verdict["violations"], signals
 

@@ -40,7 +40,11 @@ START_MS = 1_700_000_040_000
 """A multiple of a minute."""
 MINUTE_MS = 60_000
 MAX_BYTES = 1_000_000
-LEVELS = {"country": ["de", "fr", "it", "pl", "se"], "device": ["phone", "web", "tv"], "merchant": list("abcdefgh")}
+LEVELS = {
+    "country": ["de", "fr", "it", "pl", "se"],
+    "device": ["phone", "web", "tv"],
+    "merchant": [f"shop {k}" for k in range(150)],
+}
 
 SENSITIVE = Plan(
     min_rows=20,

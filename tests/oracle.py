@@ -5,6 +5,8 @@ It reads raw records, baselines as JSON documents and the plan's numbers, and sa
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from bisect import bisect_right
 from collections import Counter
@@ -32,7 +34,7 @@ class Numbers(NamedTuple):
 
 @dataclass
 class Window:
-    """Counts of one window: per signal ``bin i``, ``level x``, ``missing``, ``nonfinite``, ``unseen``."""
+    """Counts of one window: per signal ``bin i``, ``level x``, ``missing``, ``nonfinite``, ``other``, ``unseen``."""
 
     n: int = 0
     late: int = 0
@@ -287,4 +289,13 @@ def _category(value: Any, profile: dict[str, Any]) -> tuple[str, list[str]]:
         value = str(int(value)) if whole else json.dumps(value)
     if value in profile["levels"]:
         return f"level {value}", []
+    if _is_further(value, base64.b64decode(profile.get("further", ""))):
+        return "other", []
     return "unseen", ["category"] if profile["closed"] else []
+
+
+def _is_further(value: str, bits: bytes) -> bool:
+    """Whether all four bits of a level are set; no bits, no levels."""
+    digest = hashlib.blake2b(value.encode(), digest_size=8).digest()
+    places = [int.from_bytes(digest[at : at + 2], "little") % max(1, 8 * len(bits)) for at in (0, 2, 4, 6)]
+    return bool(bits) and all(bits[at // 8] & 2 ** (at % 8) for at in places)

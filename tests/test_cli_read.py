@@ -45,7 +45,7 @@ def alert(number: int, model: str = "churn") -> Alert:
 
 
 def signal_verdict(p_value: float | None, *, drift: bool) -> SignalVerdict:
-    return SignalVerdict(counts=[1], missing=0, nonfinite=0, unseen=0, p_value=p_value, drift=drift, scores={})
+    return SignalVerdict(counts=[1], missing=0, nonfinite=0, other=0, unseen=0, p_value=p_value, drift=drift, scores={})
 
 
 def verdict(**changes: object) -> Verdict:

@@ -31,7 +31,7 @@ def cell(name: str, value: Any, layout: Layout = LAYOUT) -> str:
     place = layout.signals.index(name)
     index = int(found.cells[place, 0] - layout.starts[place])
     k = len(layout.baseline.signals[name].counts)
-    last = ["missing", "nonfinite"] if name in layout.numeric else ["unseen", "missing"]
+    last = ["missing", "nonfinite"] if name in layout.numeric else ["other", "unseen", "missing"]
     labels = [*(getattr(layout.baseline.signals[name], "levels", None) or range(k)), *last]
     return str(labels[index])
 

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
+from driftline.detectors.distances import psi
 from driftline.detectors.errors import OperatorError, UnknownFormat
 from driftline.detectors.fit import fit
 from driftline.detectors.fit_categorical import MAX_LEVELS
-from driftline.detectors.fit_numeric import numeric_signal, plausible_bounds
+from driftline.detectors.fit_numeric import numeric_signal, plausible_bounds, short
+from driftline.detectors.further_levels import FurtherLevels
 
 finite = st.floats(-1e12, 1e12)
 tables = hnp.arrays(np.float64, st.integers(1, 300), elements=finite | st.sampled_from([0.0, 1.0, math.nan, math.inf]))
@@ -81,12 +83,53 @@ def test_a_constant_has_a_bin_of_its_own_between_the_tails() -> None:
     assert numeric(read, "a").edges == signal.edges
 
 
-def test_many_ties_leave_fewer_bins_and_lose_no_row() -> None:
+def test_many_ties_have_a_bin_of_their_own_and_the_other_rows_share_the_rest() -> None:
     values = np.concatenate([np.zeros(900), np.random.default_rng(2).exponential(size=100)])
     signal = numeric_signal(values)
-    assert 1 < len(signal.counts) < 20
-    assert sum(signal.counts) == 1000
-    assert signal.counts[0] >= 900
+    assert signal.counts[0] == 900
+    assert len(signal.counts) == 20
+    assert set(signal.counts[1:]) <= {5, 6}
+
+
+atoms = st.sampled_from([0.0, 1 / 3, 7.0, 1e6, 1e9, -1e-9])
+parts = hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1, 1) | st.floats(1e6, 1e6 + 1))
+
+
+@given(st.lists(atoms, max_size=200), parts)
+def test_there_are_as_many_bins_as_values_up_to_ten_and_none_is_empty(heavy: list[float], spread: Any) -> None:
+    values = np.concatenate([heavy, spread])
+    signal = numeric_signal(values)
+    distinct = np.unique(values).size
+    assert len(signal.counts) >= min(distinct, 10)
+    assert distinct == 1 or min(signal.counts) > 0
+
+
+def test_a_column_that_is_mostly_zero_is_told_apart_where_it_is_not_whatever_its_largest_value() -> None:
+    random = np.random.default_rng(1)
+    values = np.where(random.random(10_000) < 0.8, 0.0, random.uniform(1, 40, 10_000))
+    values[5] = 1e6
+    signal = numeric_signal(values)
+    assert signal.counts[0] == np.count_nonzero(values == 0)
+    assert len(signal.counts) == 20
+    window = np.bincount(np.searchsorted(signal.edges, random.uniform(20, 45, 500), side="right"), minlength=20)
+    assert psi(np.array([signal.counts]), window[None], np.zeros((1, 20)))[0] > 1
+
+
+def test_two_modes_far_apart_keep_their_bins_and_their_scale() -> None:
+    random = np.random.default_rng(2)
+    values = np.concatenate([random.random(500), 1e6 + random.random(500)])
+    baseline = fit("m", "1", {"a": values.tolist(), "zeros": [0.0] * 900 + [float(each) for each in range(99)] + [1e6]})
+    assert numeric(baseline, "a").counts == [50] * 20
+    assert baseline.outliers is not None
+    assert all(low < high for low, high in zip(baseline.outliers.low, baseline.outliers.high, strict=True))
+    assert np.isfinite(baseline.outliers.tail).all()
+
+
+@given(hnp.arrays(np.float64, st.integers(2, 50), elements=finite | st.floats(0, 1), unique=True))
+def test_rounding_never_makes_one_of_two_values(values: Any) -> None:
+    ascending = np.sort(values)
+    rounded = [short(each, ascending) for each in ascending.tolist()]
+    assert rounded == sorted(set(rounded))
 
 
 def test_edges_are_short_to_write_and_finer_than_any_bin() -> None:
@@ -134,14 +177,21 @@ def test_numbers_of_numpy_are_numbers_and_booleans_are_levels() -> None:
 
 
 @given(st.lists(st.sampled_from([f"level{i}" for i in range(3 * MAX_LEVELS)]), min_size=1, max_size=600))
-def test_levels_are_the_most_frequent_and_the_rest_is_counted(values: list[str]) -> None:
+def test_every_level_is_kept_or_known_and_every_counted_row_has_its_cell(values: list[str]) -> None:
     signal = categorical(fit("m", "v", {"a": list(values)}), "a")
     counted = Counter(values)
-    ranked = sorted(counted, key=lambda level: (-counted[level], level))
-    assert signal.levels == ranked[:MAX_LEVELS]
-    assert signal.counts == [counted[level] for level in signal.levels]
-    assert signal.unseen == sum(counted[level] for level in ranked[MAX_LEVELS:])
-    assert signal.closed == (len(counted) <= MAX_LEVELS and min(counted.values()) > 1)
+    times = Counter(counted.values())
+    assert signal.few == [times[each] for each in range(1, 9)]
+    assert signal.closed == (len(counted) <= MAX_LEVELS and not times[1])
+    assert signal.levels == sorted(signal.levels)
+    if len(counted) <= MAX_LEVELS:
+        assert dict(zip(signal.levels, signal.counts, strict=True)) == counted
+        assert (signal.other, signal.further) == (0, "")
+    else:
+        assert len(signal.levels) <= MAX_LEVELS
+        assert sum(signal.counts) + signal.other == len(values) - len(values) // 2
+        further = FurtherLevels(signal.further)
+        assert all(level in further for level in counted.keys() - set(signal.levels))
 
 
 def test_probabilities_of_classes_count_as_the_most_probable_one() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from driftline.detectors.distances import DISTANCES
 from driftline.detectors.plan import Plan, plan_from
@@ -173,3 +175,86 @@ def test_what_broke_a_constraint_is_counted_by_signal() -> None:
     verdict = judged([*changed(sample(400, 3), 100, x=99.0), prediction({"x": "one", "y": None, "colour": "red"}, 0.5)])
     assert verdict.violations == {"x": {"range": 4, "type": 1}, "y": {"null": 1}}
     assert verdict.signals["x"].nonfinite == 1
+
+
+rules = st.fixed_dictionaries(
+    {},
+    optional={
+        "marginal": st.sampled_from([OFF, {"threshold": 0.2}, {"threshold": 1e-9}]),
+        "missing": st.just(OFF),
+        "unseen": st.just(OFF),
+        "psi": st.sampled_from([OFF, {"threshold": 0.03}, {"threshold": 0.3}]),
+        "ks": st.sampled_from([OFF, {"threshold": 0.08}]),
+    },
+)
+plans = st.fixed_dictionaries(
+    {},
+    optional={
+        "detectors": rules.flatmap(
+            lambda own: st.sampled_from(
+                [own, {**own, "outlier_rate": OFF}, {**own, "outlier_rate": {"threshold": 0.3}}]
+            )
+        ),
+        "models": st.dictionaries(st.sampled_from(["x", "y", "colour", "prediction"]), rules, max_size=4).map(
+            lambda signals: {"m": {"signals": {name: {"detectors": own} for name, own in signals.items()}}}
+        ),
+    },
+)
+ROWS = [
+    sample(400, 3),
+    sample(400, 4, shift=0.2),
+    SHIFTED,
+    changed(sample(400, 3), 20, y=None),
+    changed(sample(400, 5, shift=0.15), 20, colour="mauve"),
+    changed(sample(400, 3), 4, x=2.2, y=-2.2),
+    sample(60, 3, shift=2.0),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(document=plans, rows=st.sampled_from(ROWS))
+def test_a_window_drifts_if_and_only_if_something_alarms_whatever_the_plan_has_off(
+    document: dict[str, Any], rows: list[Prediction]
+) -> None:
+    plan = plan_from(document)
+    outcome = by_the_minute(watching(plan, plain()), rows)
+    verdict = outcome.final["m", "1", START_MS]
+    own = [alert for alert in outcome.judged.alerts if alert.window == verdict.window and alert.kind != "change_point"]
+    assert (verdict.status == "drift") == bool(own)
+    assert {alert.signal for alert in own} == {
+        *(name for name, signal in verdict.signals.items() if signal.detector),
+        *([""] if verdict.outliers.drift else []),
+    }
+    n_tested = sum(signal.adjusted is not None for signal in verdict.signals.values())
+    for name, signal in verdict.signals.items():
+        threshold = plan.rule("marginal", "m", name).threshold or 0.0
+        assert (signal.detector == "marginal") == (signal.adjusted is not None and signal.adjusted <= threshold)
+        if signal.adjusted is not None:
+            assert signal.adjusted == min(1.0, n_tested * (signal.p_value or 0.0))
+    for alert in own:
+        if alert.p_value is not None and alert.detector not in DISTANCES:
+            assert (alert.value or 0.0) <= (alert.threshold or 0.0)
+
+
+def test_a_signal_whose_test_is_off_is_not_counted_among_the_tested() -> None:
+    off = {
+        "models": {"m": {"signals": {name: {"detectors": {"marginal": OFF}} for name in ("y", "colour", "prediction")}}}
+    }
+    alone, all_on = judged(SHIFTED, off).signals["x"], judged(SHIFTED).signals["x"]
+    assert alone.adjusted == alone.p_value == all_on.p_value
+    assert all_on.adjusted == 4 * (all_on.p_value or 0.0)
+
+
+def test_parts_that_are_off_are_not_counted_among_the_tests_of_a_signal() -> None:
+    rows = changed(sample(400, 3), 40, colour=None)
+    all_on, off = (judged(rows, plan).signals["colour"] for plan in ({}, {"detectors": {"missing": OFF}}))
+    assert all_on.cause == "missing"
+    shape = off.p_value or 0.0
+    assert all_on.p_value is not None
+    assert off.cause == "shape"
+    assert shape > all_on.p_value
+    # Nothing but shape is left that could reject, so nothing is paid for: no level is rare, none unseen.
+    assert (
+        judged(sample(400, 3)).signals["colour"].p_value
+        == judged(sample(400, 3), {"detectors": {"missing": OFF}}).signals["colour"].p_value
+    )

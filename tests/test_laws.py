@@ -243,7 +243,7 @@ def test_the_other_stage_goes_on_from_torn_snapshots_too(seed: int, at_once: int
 def counted(found: Verdict) -> tuple[object, ...]:
     """All that is counted without regard to order."""
     cells = {
-        name: (signal.counts, signal.missing, signal.nonfinite, signal.unseen, signal.p_value)
+        name: (signal.counts, signal.missing, signal.nonfinite, signal.other, signal.unseen, signal.p_value)
         for name, signal in found.signals.items()
     }
     return found.n, found.late, cells, found.violations, found.outliers.scored

@@ -1,5 +1,7 @@
+from collections import Counter
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,9 +10,18 @@ from scipy.special import betaincinv
 from scipy.stats import chi2, hypergeom, norm
 
 from driftline.detectors.arrays import F64, I64
+from driftline.detectors.columns import columns
 from driftline.detectors.distances import chi_square
+from driftline.detectors.fit import fit
+from driftline.detectors.fit_categorical import MAX_LEVELS, categorical_signal
+from driftline.detectors.layout import Layout
+from driftline.detectors.level_cells import rarity, reference_cells
 from driftline.detectors.marginal import Marginal, categorical_tests, minimum_detectable_effect, numeric_tests
+from driftline.detectors.plan import Plan
 from driftline.detectors.rates import two_sided_p_value
+from driftline.detectors.training import CategoricalColumn, column_of
+from driftline.detectors.values import places_of
+from tests.logs import prediction
 
 Test = Callable[[I64, I64], Marginal]
 
@@ -19,8 +30,17 @@ def numeric_test(reference: I64, current: I64) -> Marginal:
     return numeric_tests(reference[None], current[None])[0]
 
 
+def all_kept(references: I64, currents: I64) -> list[Marginal]:
+    """Categorical tests of tables that end in unseen and missing, of columns whose levels all have a cell."""
+    levels = references[:, :-2]
+    few = [(levels == times).sum(axis=1) for times in range(1, 9)]
+    rare = np.stack((references[:, :-1].sum(axis=1), few[0] + references[:, -2], *few[1:]), axis=1)
+    references, currents = (np.insert(each, -2, 0, axis=1) for each in (references, currents))
+    return categorical_tests(references, currents, rare)
+
+
 def categorical_test(reference: I64, current: I64) -> Marginal:
-    return categorical_tests(reference[None], current[None])[0]
+    return all_kept(reference[None], current[None])[0]
 
 
 NUMERIC = {"shape", "location", "scale", "missing", "nonfinite"}
@@ -113,7 +133,7 @@ def many_tables(draw: st.DrawFn) -> I64:
     return np.array([draw(side), draw(side)])
 
 
-@pytest.mark.parametrize("tests", [numeric_tests, categorical_tests])
+@pytest.mark.parametrize("tests", [numeric_tests, all_kept])
 @given(many=many_tables())
 def test_a_row_of_many_has_to_the_last_bit_what_it_has_alone(
     tests: Callable[[I64, I64], list[Marginal]], many: I64
@@ -293,7 +313,7 @@ def test_rare_cells_keep_the_size_far_out_where_plain_chi_square_does_not() -> N
     x2 = (m * current - n * reference) ** 2 / (n * m * (reference + current))
     assert interval(chi2.sf(x2.sum(axis=1), 10), level)[0] > 1.8 * level
     none = np.zeros((30_000, 2), dtype=np.int64)
-    verdicts = categorical_tests(np.hstack((reference, none)), np.hstack((current, none)))
+    verdicts = all_kept(np.hstack((reference, none)), np.hstack((current, none)))
     assert interval(p_values(verdicts), level)[0] <= 1.3 * level
 
 
@@ -395,3 +415,72 @@ def test_text_in_one_signal_changes_nothing_for_the_others() -> None:
 def test_a_column_that_is_text_throughout_and_stays_so_is_no_evidence() -> None:
     [found] = numeric_tests(TABLE, TABLE // 10, np.array([[1000, 100]]))
     assert found == numeric_test(TABLE[0], TABLE[0] // 10)
+
+
+# Columns as a baseline keeps them: more levels than it has cells for, or ties among them.
+
+
+def kept_levels(k: int, exponent: float) -> Callable[[np.random.Generator, int], list[str]]:
+    names, shares = np.array([f"level {each}" for each in np.random.default_rng(k).permutation(k)]), zipf(k, exponent)
+    return lambda rng, n: names[rng.choice(k, n, p=shares)].tolist()
+
+
+def identifiers(rng: np.random.Generator, n: int) -> list[str]:
+    return [str(each) for each in rng.integers(0, 2**60, n)]
+
+
+def found_by_baseline(
+    column: Callable[[np.random.Generator, int], list[str]], m: int, n: int, runs: int, *, fair: bool = True
+) -> F64:
+    """p-values of windows without drift, each against a baseline of its own, all from one column."""
+    found = []
+    for run in range(runs):
+        rng = np.random.default_rng((run, m, n))
+        baseline = column(rng, m)
+        typed = column_of(baseline)
+        assert isinstance(typed, CategoricalColumn)
+        signal = categorical_signal(typed)
+        if not fair:  # the most frequent levels of all rows, in the order of their counts
+            counted = Counter(baseline).most_common()
+            levels, counts = zip(*counted[:MAX_LEVELS], strict=True)
+            rest = {"other": sum(count for _, count in counted[MAX_LEVELS:]), "further": signal.further}
+            signal = msgspec.structs.replace(signal, levels=list(levels), counts=list(counts), **rest)
+        places = places_of(tuple(signal.levels), signal.further)
+        window = np.bincount([places[level] for level in column(rng, n)], minlength=len(signal.levels) + 3)
+        reference, rare = np.array(reference_cells(signal, m)), np.array(rarity(signal, m))
+        found.append(categorical_tests(reference[None], window[None], rare[None])[0])
+    return p_values(found)
+
+
+@pytest.mark.parametrize(("m", "n"), [(500, 200), (1000, 1000)])
+@pytest.mark.parametrize(
+    "column",
+    [kept_levels(1000, 0.0), kept_levels(150, 0.0), kept_levels(101, 0.0), kept_levels(100, 0.0), kept_levels(3000, 1.0),
+     identifiers],
+    ids=["1000 equal", "150 equal", "101 equal", "100 equal", "3000 by Zipf", "identifiers"],
+)  # fmt: skip
+def test_size_on_columns_with_as_many_levels_as_they_like(
+    column: Callable[[np.random.Generator, int], list[str]], m: int, n: int
+) -> None:
+    found = found_by_baseline(column, m, n, runs=250)
+    for level in (0.05, 0.005):
+        assert interval(found, level)[0] <= level
+
+
+def test_levels_chosen_and_counted_on_the_same_rows_would_alarm() -> None:
+    found = found_by_baseline(kept_levels(150, 0.0), 1000, 1000, runs=200, fair=False)
+    assert interval(found, 0.05)[0] > 0.3
+
+
+def test_ties_pooled_in_the_order_of_the_baselines_counts_would_alarm() -> None:
+    found = found_by_baseline(kept_levels(100, 0.0), 1000, 200, runs=300, fair=False)
+    assert interval(found, 0.05)[0] > 0.2
+
+
+def test_known_levels_beyond_the_cap_are_other_and_only_new_ones_unseen() -> None:
+    rng = np.random.default_rng(1)
+    layout = Layout.of(fit("m", "1", {"shop": kept_levels(1000, 0.0)(rng, 10_000)}), Plan())
+    values = [*(f"level {each}" for each in range(1000)), *(f"new {each}" for each in range(20)), None]
+    seen = columns([prediction({"shop": value}) for value in values], layout)
+    cells_of = np.bincount(seen.cells[0] - layout.starts[0], minlength=103).tolist()
+    assert (cells_of[:100], cells_of[100:]) == ([1] * 100, [900, 20, 1])

@@ -59,7 +59,8 @@ def as_counted(verdict: Verdict, baseline: Baseline) -> oracle.Window:
             if hasattr(profile, "levels")
             else [f"bin {place}" for place in range(len(profile.counts))]
         )
-        others = {"missing": signal.missing, "nonfinite": signal.nonfinite, "unseen": signal.unseen}
+        others = {"missing": signal.missing, "nonfinite": signal.nonfinite}
+        others |= {"other": signal.other, "unseen": signal.unseen}
         counted = dict(zip(labels, signal.counts, strict=True)) | others
         cells[name] = {label: count for label, count in counted.items() if count}
     return oracle.Window(

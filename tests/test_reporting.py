@@ -133,7 +133,7 @@ def test_every_cell_has_a_label_of_its_own() -> None:
     for name in layout.signals:
         labels = cell_labels(layout, name)
         assert len(set(labels)) == len(labels) == layout.cells(layout.zero(), name).size
-    assert cell_labels(layout, "colour") == ["red", "green", "blue", "unseen", "missing"]
+    assert cell_labels(layout, "colour") == ["blue", "green", "red", "other levels", "unseen", "missing"]
 
 
 def as_text(rows: Sequence[Prediction], every: int) -> list[Prediction]:

@@ -1,0 +1,173 @@
+"""How often the records of a window repeat one another: a bounded sample of their ids.
+
+A producer that sends records twice makes every count of a window twice as large and its noise no smaller, so tests would
+take chance for drift. A record is a repetition if it has the id, the features and the prediction of another one in its
+window: a service that gives users' ids as ids, with other features each time, repeats nothing. Records without an id
+do not take part.
+
+The sample holds the records with the smallest hashes, and how often each came. It does not depend on the order or the
+cut of the log, and samples of partitions add up to that of all: whatever is among the smallest of all is among the
+smallest of its part.
+
+References
+----------
+Bar-Yossef, Jayram, Kumar, Sivakumar and Trevisan (2002), Counting distinct elements in a data stream, RANDOM.
+Kish (1965), Survey Sampling, on the design effect.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from zlib import crc32
+
+import numpy as np
+
+from driftline.detectors.arrays import F64, I64
+from driftline.detectors.errors import DamagedState
+from driftline.detectors.records import Prediction
+
+SAMPLE = 128
+"""Distinct records that a window samples."""
+NO_ID = -1
+_ALL = 2**32
+_HEAD = struct.Struct("<QH")
+
+
+def id_hashes(predictions: Sequence[Prediction]) -> I64:
+    """Hashes of records' ids, shape (n,); ``NO_ID`` where there is none. The order among them decides who is sampled."""
+    ids = list(map(attrgetter("id"), predictions))
+    if ids.count(None) == len(ids):
+        return np.full(len(ids), NO_ID, np.int64)
+    try:
+        return np.fromiter(map(crc32, map(str.encode, ids)), np.int64, len(ids))
+    except TypeError:  # not all of them are text
+        pass
+    return np.array([NO_ID if each is None else crc32(str(each).encode()) for each in ids], np.int64)
+
+
+@dataclass(slots=True)
+class Duplicates:
+    """Repetitions in one window.
+
+    Parameters
+    ----------
+    n
+        Records with an id.
+    times
+        How often each sampled record came, by its hash of 64 bits, of which that of its id is the upper half.
+    """
+
+    n: int = 0
+    times: dict[int, int] = field(default_factory=dict)
+
+    def add(self, hashes: I64, digest: Callable[[I64], Sequence[int]]) -> None:
+        """Count records by the hashes of their ids; ``digest`` gives those of whole records at some places."""
+        has_id = hashes != NO_ID
+        n = int(np.count_nonzero(has_id))
+        if not n:
+            return
+        self.n += n
+        limit = _ALL if len(self.times) < SAMPLE else max(self.times) >> 32
+        chosen = (has_id & (hashes <= limit)).nonzero()[0]
+        if chosen.size:
+            for upper, lower in zip(hashes[chosen].tolist(), digest(chosen), strict=True):
+                key = upper << 32 | lower
+                self.times[key] = self.times.get(key, 0) + 1
+            self.times = _smallest(self.times)
+
+    @classmethod
+    def merged(cls, parts: Iterable["Duplicates"]) -> "Duplicates":
+        """Add up partitions' samples, in whatever order."""
+        n, times = 0, dict[int, int]()
+        for part in parts:
+            n += part.n
+            for key, count in part.times.items():
+                times[key] = times.get(key, 0) + count
+        return cls(n, _smallest(times))
+
+    def repeated(self, n: int) -> float:
+        """Share of a window's n records that repeat another one.
+
+        Examples
+        --------
+        Of eight records six have an id; of the sampled three, one came twice.
+
+        >>> Duplicates(6, {1: 2, 2: 1}).repeated(8)
+        0.25
+        """
+        sampled = sum(self.times.values())
+        return (1 - len(self.times) / sampled) * self.n / n if sampled and n else 0.0
+
+    def design_effect(self, n: int) -> float:
+        r"""Variance of a window's counts over that of n different records: :math:`\sum c_i^2 / \sum c_i`, 1 without ids.
+
+        Examples
+        --------
+        Everything came twice; then one of three sampled records is a repetition.
+
+        >>> Duplicates(4, {1: 2, 2: 2}).design_effect(4), Duplicates(6, {1: 2, 2: 1}).design_effect(6)
+        (2.0, 1.666667)
+        """
+        first, second = (sum(count**power for count in self.times.values()) for power in (1, 2))
+        return 1.0 + (second / first - 1) * self.n / n if first and n else 1.0
+
+    def dump(self) -> bytes:
+        """As bytes: the number of records, the sample in order, and its counts where any is above 1."""
+        if not self.n:
+            return b""
+        keys = np.array(sorted(self.times), "<u8")
+        counts = np.array([self.times[key] for key in keys.tolist()], "<u4")
+        return _HEAD.pack(self.n, keys.size) + keys.tobytes() + (counts.tobytes() if (counts > 1).any() else b"")
+
+    @classmethod
+    def load(cls, raw: bytes) -> "Duplicates":
+        """From such bytes.
+
+        Raises
+        ------
+        DamagedState
+            For other bytes.
+        """
+        if not raw:
+            return cls()
+        try:
+            n, size = _HEAD.unpack_from(raw)
+            keys = np.frombuffer(raw, "<u8", size, _HEAD.size).tolist()
+            rest = raw[_HEAD.size + 8 * size :]
+            counts = np.frombuffer(rest, "<u4").tolist() if rest else [1] * size
+            return cls(n, dict(zip(keys, counts, strict=True)))
+        except (struct.error, ValueError) as error:
+            raise DamagedState(f"sample of records: {error}") from error
+
+
+def record_digests(predictions: Sequence[Prediction], numeric: F64, cells: I64) -> list[int]:
+    """Hashes of records, by their ids, their numbers of shape (signals, n) and the cells of their categories, likewise."""
+    numbers, levels = (np.ascontiguousarray(each.T) for each in (numeric, cells))
+    ids = [
+        str(each.id)[::-1].encode() for each in predictions
+    ]  # backwards: ids that share one hash differ in the other
+    return [crc32(row, crc32(number, crc32(text))) for text, number, row in zip(ids, numbers, levels, strict=True)]
+
+
+def thinned(counts: I64, design_effect: F64) -> I64:
+    """Counts of rows of cells as of so many fewer different records: cells next to one another keep their sum.
+
+    Parameters
+    ----------
+    counts
+        Shape (rows, cells).
+    design_effect
+        At least 1, shape (rows,); rows of which it is 1 stay as they are.
+
+    Examples
+    --------
+    >>> thinned(np.array([[4, 2, 6], [3, 3, 3], [4, 2, 6]]), np.array([2.0, 1.5, 1.0])).tolist()
+    [[2, 1, 3], [2, 2, 2], [4, 2, 6]]
+    """
+    sums = np.floor(counts.cumsum(axis=1) / design_effect[:, None] + 0.5).astype(np.int64)
+    return np.diff(sums, axis=1, prepend=0)
+
+
+def _smallest(times: dict[int, int]) -> dict[int, int]:
+    return {key: times[key] for key in sorted(times)[:SAMPLE]} if len(times) > SAMPLE else times
