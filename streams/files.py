@@ -1,295 +1,376 @@
-"""Rows from files: CSV, JSON Lines and Parquet, read as a stream.
+"""Tables in files, read by DuckDB: delimited text, JSON and Parquet, one or many files, packed or not.
 
-A file's format is told by its name's ending. Rows come in two shapes: flat, a column per feature, or as prediction
-documents with ``features`` of their own. NaN is a missing value wherever it stands; infinities stay what they are.
+DuckDB reads the files named and nothing else: it may open no other path, loads no extension and reaches no network. Its
+tables lie in memory, and beyond 1 GB in a temporary folder, so a file may be larger than the memory.
 """
 
-import csv
-import json
-import math
-from collections.abc import Callable, Iterator, Mapping
+from __future__ import annotations
+
+import re
+import tempfile
 from contextlib import contextmanager
-from datetime import date
-from decimal import Decimal
+from dataclasses import dataclass, field
+from glob import glob, has_magic
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import orjson
-
-from driftline.detectors.baseline import PREDICTION
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.records import Value
+from driftline.streams.csv_dialect import DELIMITERS, Dialect, dialect_of
+from driftline.streams.text_encoding import as_utf8, first_lines, unpacked
 
-IDENTITY = ("model", "version", "id", "timestamp")
-"""Columns that tell which prediction a row is; they are no signals."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
-Row = Mapping[str, Any]
-Output = Value | dict[str, float]
+MEMORY = "1GB"
+MAX_LINE, MAX_DOCUMENT = 4 * 2**20, 16 * 2**20
+"""Bytes of one line of text and of one JSON document; DuckDB reserves a multiple of them."""
 
-
-def read_columns(path: Path, prediction: str | None = None) -> dict[str, list[Output]]:
-    """Read the columns of a file of training rows.
-
-    Parameters
-    ----------
-    path
-        The file.
-    prediction
-        Column that holds the model's output; from here on it is named ``prediction``. None: the column of that name,
-        if there is one.
-
-    Returns
-    -------
-    Signal to its n values, None where missing. What tells a row's identity is left out.
-
-    Raises
-    ------
-    OperatorError
-        Where the file can't be read or has no such column.
-    """
-    columns: dict[str, list[Output]] = {}
-    n = 0
-    for n, row in enumerate(rows(path), start=1):
-        body = row["features"] | {PREDICTION: row.get(PREDICTION)} if _is_document(row) else row
-        for name, value in body.items():
-            if name not in IDENTITY:
-                signal = columns.setdefault(name, [None] * (n - 1))
-                signal.append(_value(value, f"{path}, row {n}: {name}"))
-        for signal in columns.values():
-            if len(signal) < n:
-                signal.append(None)
-    if not n:
-        raise OperatorError(f"{path}: has no rows")
-    return columns if prediction in (None, PREDICTION) else _renamed(columns, str(prediction), path)
+Form = Literal["delimited", "json", "parquet"]
+Stored = Literal["text", "number", "boolean", "time", "nested"]
+"""How a file stores a column. In delimited text every column is text."""
 
 
-def _renamed(columns: dict[str, list[Output]], prediction: str, path: Path) -> dict[str, list[Output]]:
-    """Columns with the named one as the prediction."""
-    if prediction not in columns:
-        raise OperatorError(f"--prediction {prediction}: {path} has no such column; it has {', '.join(columns)}")
-    if PREDICTION in columns:
-        raise OperatorError(f"--prediction {prediction}: {path} has a column {PREDICTION} too; rename or drop one")
-    return {name: values for name, values in columns.items() if name != prediction} | {PREDICTION: columns[prediction]}
-
-
-def read_predictions(path: Path, model: str | None, version: str | None) -> Iterator[dict[str, Any]]:
-    """Read prediction documents, in the order of the file.
+class Column(NamedTuple):
+    """A column of a table.
 
     Parameters
     ----------
-    path
-        The file. In flat rows ``prediction``, ``model``, ``version``, ``id`` and ``timestamp`` are the document's own
-        fields and every other column is a feature. Documents of either wire form pass as they are.
-    model, version
-        Of rows that do not tell; None where all do.
+    name
+        As the file has it.
+    sql
+        Expression for its value in table ``rows``: of type VARCHAR where it is text, JSON where a JSON file has it.
+    stored
+        How it is stored.
+    quoted
+        Values that are text in a format that has numbers as well.
+    """
 
-    Yields
-    ------
-    Documents in the wire form.
+    name: str
+    sql: str
+    stored: Stored
+    quoted: int = 0
+
+    @property
+    def text(self) -> str:
+        """Expression for its value as text."""
+        return f"({self.sql}->>'$')" if self.sql.endswith("::JSON") else f"{self.sql}::VARCHAR"
+
+
+@dataclass
+class Table:
+    """An open table.
+
+    Parameters
+    ----------
+    connection
+        DuckDB's, with a table ``rows``.
+    form
+        What kind of file it comes from. Of JSON, ``rows`` has one column, ``doc``, until ``json_columns`` was called.
+    columns
+        Its columns; none of JSON.
+    n
+        Rows.
+    notes
+        What the reader of the file should know.
+    name
+        The files, for messages.
+    """
+
+    connection: Any
+    form: Form
+    columns: list[Column]
+    n: int
+    name: str
+    notes: list[str] = field(default_factory=list)
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """Run a statement."""
+        return self.connection.execute(sql, list(parameters))
+
+
+@contextmanager
+def opened(patterns: Sequence[str | Path]) -> Iterator[Table]:
+    """Open files of one form as one table, in the order of the files.
+
+    Parameters
+    ----------
+    patterns
+        Paths; one that does not exist may be a glob.
 
     Raises
     ------
     OperatorError
-        Where the file can't be read or a row does not tell its model.
+        Naming the file, the place in it and the remedy.
     """
-    default = {name: told for name, told in (("model", model), ("version", version)) if told is not None}
-    for n, row in enumerate(rows(path), start=1):
-        if "input" in row and "output" in row:
-            yield {"model": model, **row} if model is not None else dict(row)
-            continue
-        document = default | (_spelled_out(row) if _is_document(row) else _document(row, f"{path}, row {n}"))
-        if not {"model", "version"} <= document.keys():
-            raise OperatorError(f"{path}, row {n}: tells no model and version; give --model and --version")
-        yield document
+    paths = _paths(patterns)
+    form = _form(paths)
+    name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    with tempfile.TemporaryDirectory(prefix="driftline-") as folder:
+        notes: list[str] = []
+        readable = [_readable(path, form, Path(folder), notes) for path in paths]
+        connection = _connection(readable, Path(folder))
+        try:
+            columns = _LOADERS[form](connection, list(zip(paths, readable, strict=True)), notes)
+            [[n]] = connection.execute("SELECT count(*) FROM rows").fetchall()
+            if not n:
+                raise OperatorError(f"{name}: has no rows")
+            yield Table(connection, form, columns, n, name, notes)
+        finally:
+            connection.close()
 
 
-def _spelled_out(row: Row) -> dict[str, Any]:
-    return {**row, "features": {name: _spelled(value) for name, value in row["features"].items()}}
+def _paths(patterns: Sequence[str | Path]) -> list[Path]:
+    found: list[Path] = []
+    for pattern in map(str, patterns):
+        matches = [pattern] if Path(pattern).exists() or not has_magic(pattern) else sorted(glob(pattern))  # noqa: PTH207
+        if not matches:
+            raise OperatorError(f"{pattern}: no file is called so")
+        found += map(Path, matches)
+    return found
 
 
-def _is_document(row: Row) -> bool:
-    return isinstance(row.get("features"), dict)
+def _form(paths: Sequence[Path]) -> Form:
+    forms = {path: FORMS.get(ending(path)) for path in paths}
+    for path, form in forms.items():
+        if form is None:
+            raise OperatorError(
+                f"{path}: {ending(path) or 'no ending'} is none of {', '.join(FORMS)}, nor one of these with .gz or .zst"
+            )
+    [first, *others] = dict.fromkeys(forms.values())
+    if others:
+        raise OperatorError(f"{paths[0]} and others: are of several formats; give files of one")
+    assert first is not None
+    return first
 
 
-def _document(row: Row, place: str) -> dict[str, Any]:
-    """A flat row as a document; JSON has no infinity, so it is spelled out."""
-    values = {name: _spelled(_value(value, f"{place}: {name}")) for name, value in row.items()}
-    own = {name: value for name in IDENTITY if (value := values.pop(name, None)) is not None}
-    own |= {name: str(own[name]) for name in ("model", "version") if name in own}
-    prediction = values.pop(PREDICTION, None)
-    return own | {"features": values, PREDICTION: prediction}
+def ending(path: Path) -> str:
+    """Ending that tells a file's format, without that of its packing.
 
-
-def _spelled(value: Output) -> Output:
-    if isinstance(value, float) and math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def _value(value: Any, place: str) -> Output:
-    """One value as JSON has it, whatever the file's own types."""
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, int | float | Decimal):
-        return None if math.isnan(value) else value if isinstance(value, int) else float(value)
-    if isinstance(value, date):  # a datetime is one
-        return value.isoformat()
-    if isinstance(value, dict) and value and all(isinstance(each, int | float) for each in value.values()):
-        return value
-    raise OperatorError(f"{place}: a {type(value).__name__} is neither a number, a string, a boolean nor null")
-
-
-def count_rows(path: Path) -> int:
-    """Count the rows of a file without keeping any."""
-    with _explained(path):
-        return _format(path).count(path)
-
-
-def rows(path: Path) -> Iterator[Row]:
-    """Read a file row by row; a row maps column to value.
-
-    Raises
-    ------
-    OperatorError
-        Naming the file, the place and the remedy.
+    Examples
+    --------
+    >>> ending(Path("a.CSV.gz")), ending(Path("b.parquet")), ending(Path("c.gz"))
+    ('.csv', '.parquet', '')
     """
+    bare = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return bare.suffix.lower()
+
+
+def _readable(path: Path, form: Form, folder: Path, notes: list[str]) -> Path:
+    """The file, or a copy of it that DuckDB reads."""
+    if path.is_dir() or not path.exists():
+        raise OperatorError(f"{path}: {'is a folder' if path.is_dir() else 'No such file or directory'}")
+    readable = path
+    if form != "parquet":
+        try:
+            readable, encoding = as_utf8(path, folder)
+        except (OSError, EOFError) as error:
+            raise OperatorError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        if encoding != "utf-8":
+            notes.append(f"{path}: is read as {encoding}")
+    if not has_magic(str(readable)):
+        return readable
+    link = folder / f"{len(list(folder.iterdir()))}{''.join(path.suffixes[-2:])}"  # DuckDB would take it for a glob
+    link.symlink_to(readable.resolve())
+    return link
+
+
+def _connection(paths: Sequence[Path], folder: Path) -> Any:
+    """A DuckDB that can read these files, write its overflow into a folder, and nothing else."""
+    try:
+        import duckdb  # noqa: PLC0415 - an extra, and 0.2 s to import
+    except ImportError as error:
+        raise OperatorError("files are read by DuckDB: pip install 'driftline[files]'") from error
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+            "memory_limit": MEMORY,
+            "temp_directory": str(folder / "overflow"),
+        }
+    )
+    names = ", ".join(map(_quoted, [str(path) for path in paths]))
+    connection.execute(f"SET allowed_paths = [{names}]")
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _quoted(text: str) -> str:
+    """A text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _load_delimited(connection: Any, files: Sequence[tuple[Path, Path]], notes: list[str]) -> list[Column]:
+    """Read text files, each with a dialect of its own and all with the same columns."""
+    names: tuple[str, ...] = ()
+    for path, readable in files:
+        found = dialect_of(first_lines(readable), "\t" if ending(path) == ".tsv" else DELIMITERS)
+        if found is None:
+            raise OperatorError(f"{path}: has no rows")
+        if repeated := [name for name in found.names if found.names.count(name) > 1]:
+            raise OperatorError(f"{path}: its header names a column twice: {repeated[0]}; rename one")
+        names = _same(path, found.names, names)
+        notes += _remarks(path, found)
+        source = f"(SELECT {'ltrim(COLUMNS(*))' if found.strip else '*'} FROM {_read_csv(readable, found)})"
+        _insert(connection, path, source, [found.names.index(name) for name in names])
+    return [Column(name, f"c{place}", "text") for place, name in enumerate(names)]
+
+
+def _same(path: Path, names: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The names wanted, if a file has them in any order."""
+    if wanted and set(names) != set(wanted):
+        odd = ", ".join(sorted(set(names) ^ set(wanted)))
+        raise OperatorError(f"{path}: has not the columns of the first file, but differs in {odd}")
+    return wanted or names
+
+
+def _remarks(path: Path, dialect: Dialect) -> Iterator[str]:
+    if dialect.before:
+        yield f"{path}: what stands before the table is left out: {dialect.before[:60]!r}"
+    if not dialect.has_header:
+        yield f"{path}: has no header; its columns are {dialect.names[0]} to {dialect.names[-1]}"
+
+
+def _read_csv(path: Path, dialect: Dialect) -> str:
+    names = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(dialect.names)))
+    options = {"delim": dialect.delimiter, "quote": dialect.quote, "escape": dialect.escape}
+    said = ", ".join(f"{name} = {_quoted(value)}" for name, value in options.items())
+    strict = "strict_mode = false" if _mixes_line_ends(path) else "strict_mode = true"
+    read = f"read_csv({_quoted(str(path))}, columns = {{{names}}}, {said}, {strict}, skip = {dialect.skip}"
+    return f"{read}, auto_detect = false, header = false, max_line_size = {MAX_LINE})"
+
+
+def _mixes_line_ends(path: Path) -> bool:
+    r"""Whether lines end by \r\n as well as by \n, outside or inside of quotes; DuckDB's strict mode takes only one."""
+    ends = {line[-2:] == "\r\n" for line in first_lines(path) if line.endswith("\n")}
+    return len(ends) == 2
+
+
+def _insert(connection: Any, path: Path, source: str, order: Sequence[int]) -> None:
+    """Add a file's rows to table ``rows``, which the first file makes."""
+    [[exists]] = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'rows'").fetchall()
+    chosen = ", ".join(f"c{place} AS c{new}" for new, place in enumerate(order))
     with _explained(path):
-        yield from _format(path).read(path)
+        connection.execute(f"{'INSERT INTO rows' if exists else 'CREATE TABLE rows AS'} SELECT {chosen} FROM {source}")
+
+
+def _load_json(connection: Any, files: Sequence[tuple[Path, Path]], notes: list[str]) -> list[Column]:  # noqa: ARG001 - one signature for all
+    """Read documents: one a line, one after another, or the elements of an array."""
+    connection.execute("CREATE TABLE rows (doc JSON)")
+    for path, readable in files:
+        read = f"read_json_objects({_quoted(str(readable))}, maximum_object_size = {MAX_DOCUMENT})"
+        with _explained(path):
+            connection.execute(f"INSERT INTO rows SELECT json FROM {read}")
+        odd = connection.execute("SELECT rowid FROM rows WHERE json_type(doc) <> 'OBJECT' LIMIT 1").fetchall()
+        if odd:
+            raise OperatorError(f"{path}, row {odd[0][0] + 1}: is no JSON object; a row is an object")
+    return []
+
+
+def _load_parquet(connection: Any, files: Sequence[tuple[Path, Path]], notes: list[str]) -> list[Column]:  # noqa: ARG001 - likewise
+    """Read Parquet files with the same columns."""
+    columns: list[Column] = []
+    for path, readable in files:
+        name = _quoted(str(readable))
+        with _explained(path):
+            schema = connection.execute(f"SELECT name, num_children FROM parquet_schema({name})").fetchall()
+            types = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({name}, hive_partitioning = false)").fetchall()
+        names = _top_level(schema)
+        if repeated := [each for each in names if names.count(each) > 1]:
+            raise OperatorError(f"{path}: names a column twice: {repeated[0]}; rename one")
+        wanted = _same(path, tuple(names), tuple(column.name for column in columns))
+        new = ", ".join(f"c{place}" for place in range(len(names)))
+        source = f"(SELECT * FROM read_parquet({name}, hive_partitioning = false)) AS t({new})"
+        _insert(connection, path, source, [names.index(each) for each in wanted])
+        stored = [_stored(kind) for _, kind, *_ in types]
+        columns = columns or [Column(*each) for each in zip(names, new.split(", "), stored, strict=True)]
+    return [_with_texts(connection, column) for column in columns]
+
+
+def _top_level(schema: Sequence[tuple[str, int | None]]) -> list[str]:
+    """Names of the columns of a Parquet schema, which lists fields depth first, the root before all."""
+
+    def after(place: int) -> int:
+        children, place = schema[place][1] or 0, place + 1
+        for _ in range(children):
+            place = after(place)
+        return place
+
+    names, place = [], 1
+    while place < len(schema):
+        names.append(schema[place][0])
+        place = after(place)
+    return names
+
+
+def _with_texts(connection: Any, column: Column) -> Column:
+    """A column with the number of its texts."""
+    if column.stored != "text":
+        return column
+    [[n]] = connection.execute(f"SELECT count({column.sql}) FROM rows").fetchall()
+    return column._replace(quoted=n)
+
+
+def _stored(kind: str) -> Stored:
+    """How a column of one of DuckDB's types is stored."""
+    if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "BLOB", "JSON", "BIT", "GEOMETRY", "VARIANT")):
+        return "nested"
+    if kind.startswith(("DATE", "TIME", "INTERVAL")):
+        return "time"
+    if kind.startswith(("VARCHAR", "ENUM", "UUID")):
+        return "text"
+    return "boolean" if kind == "BOOLEAN" else "number"
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what reading raises into the operator's error."""
+    """Turn what DuckDB says of a file into the operator's error: where, and what is wrong there."""
+    import duckdb  # noqa: PLC0415 - see `_connection`
+
     try:
         yield
-    except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise OperatorError(f"{path}: is not UTF-8 ({error.reason}); convert it first") from error
-    except csv.Error as error:
-        raise OperatorError(f"{path}: is no CSV file: {error}") from error
+    except duckdb.Error as error:
+        raise OperatorError(f"{path}{_problem(path, str(error))}") from error
 
 
-def cell_value(text: str) -> Value:
-    """Read a CSV cell: empty or NaN is missing, a number is a number, anything else stays text.
-
-    Examples
-    --------
-    >>> [cell_value(text) for text in ("", "nan", "1.50", "true", "1_000", "1e999")]
-    [None, None, 1.5, 'true', '1_000', inf]
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        return text or None
-    if "_" in text:  # Python alone reads it as a number
-        return text
-    return None if math.isnan(number) else number
+def _problem(path: Path, said: str) -> str:
+    """The place and the reason of an error of DuckDB's."""
+    if line := re.search(r"CSV Error on Line: (\d+)", said):
+        if width := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", said):
+            return f", line {line[1]}: {width[2]} cells for {width[1]} columns; mend it"
+        cause = "a quote that is opened is not closed" if "quote" in said else said.splitlines()[2][:200]
+        return f", line {line[1]}: {cause}; mend it"
+    if "JSON" in said:
+        return _json_problem(path) or f": is no JSON: {said.splitlines()[0][-200:]}"
+    if "arquet" in said or "magic bytes" in said or "too small" in said:
+        return f": is no Parquet file: {said.splitlines()[0]}"
+    return f": can't be read: {said.splitlines()[0]}"
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        header = next(reader, [])
-        if len(set(header)) < len(header):
-            raise OperatorError(f"{path}: its header names a column twice: {', '.join(header)}")
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise OperatorError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells for {len(header)} columns; mend it"
-                )
-            yield {
-                name: _identity(name, text) if name in IDENTITY else cell_value(text)
-                for name, text in zip(header, cells, strict=True)
-            }
+def _json_problem(path: Path) -> str:
+    """The first line that is no JSON, if documents stand one a line."""
+    import orjson  # noqa: PLC0415 - only a broken file needs it here
 
-
-def _identity(name: str, text: str) -> str | int | float | None:
-    """A cell that tells identity stays text; a time that is a number becomes one, whole where it can (ns need it)."""
-    if name != "timestamp":
-        return text or None
-    try:
-        return int(text)
-    except ValueError:
-        value = cell_value(text)
-        return value if value is None or isinstance(value, float) else text
-
-
-def _csv_count(path: Path) -> int:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return max(0, sum(1 for cells in csv.reader(file, strict=True) if cells) - 1)
-
-
-def _json_rows(path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
+    with unpacked(path) as file:
         for number, line in enumerate(file, start=1):
-            if line.isspace():
-                continue
-            row = _parsed(line, f"{path}, line {number}")
-            if not isinstance(row, dict):
-                raise OperatorError(
-                    f"{path}, line {number}: is no JSON object; a row is an object on a line of its own"
-                )
-            yield row
+            try:
+                orjson.loads(re.sub(rb"-?\b(NaN|Infinity)\b", b"0", line) if line.strip() else b"0")
+            except orjson.JSONDecodeError as error:
+                return f", line {number}: is no JSON: {error}"
+    return ""
 
 
-def _parsed(line: bytes, place: str) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:  # it may still hold NaN or Infinity, as Python's own writer has them
-        try:
-            return json.loads(line, parse_int=_whole)
-        except (ValueError, RecursionError) as error:
-            raise OperatorError(f"{place}: is no JSON: {error}") from error
-
-
-def _whole(text: str) -> int | float:
-    """A whole number; beyond 64 bits it is as good as infinite and takes no time to parse."""
-    return int(text) if len(text) < 20 else float(text)
-
-
-def _json_count(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(not line.isspace() for line in file)
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    for batch in _parquet_file(path).iter_batches(batch_size=4096):
-        yield from batch.to_pylist()
-
-
-def _parquet_count(path: Path) -> int:
-    return int(_parquet_file(path).metadata.num_rows)
-
-
-def _parquet_file(path: Path) -> Any:
-    try:
-        import pyarrow.parquet as pq  # noqa: PLC0415 - an extra, and 200 ms to import
-    except ImportError as error:
-        raise OperatorError(f"{path}: Parquet needs pyarrow: pip install 'driftline[parquet]'") from error
-    try:
-        return pq.ParquetFile(path)
-    except ValueError as error:
-        raise OperatorError(f"{path}: is no Parquet file: {error}") from error
-
-
-class _Format(NamedTuple):
-    read: Callable[[Path], Iterator[Row]]
-    count: Callable[[Path], int]
-
-
-def _format(path: Path) -> _Format:
-    try:
-        return FORMATS[path.suffix.lower()]
-    except KeyError:
-        raise OperatorError(f"{path}: {path.suffix or 'no ending'} is none of {', '.join(FORMATS)}") from None
-
-
-FORMATS: Mapping[str, _Format] = {
-    ".csv": _Format(_csv_rows, _csv_count),
-    ".jsonl": _Format(_json_rows, _json_count),
-    ".ndjson": _Format(_json_rows, _json_count),
-    ".parquet": _Format(_parquet_rows, _parquet_count),
+_LOADERS = {"delimited": _load_delimited, "json": _load_json, "parquet": _load_parquet}
+PACKED = (".gz", ".zst")
+FORMS: Mapping[str, Form] = {
+    ".csv": "delimited",
+    ".tsv": "delimited",
+    ".txt": "delimited",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+    ".pq": "parquet",
 }
