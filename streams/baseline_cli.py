@@ -40,9 +40,16 @@ def baseline() -> None:
 @click.option("--version", metavar="NAME", required=True, help="Its version.")
 @reading_options
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where the baseline goes.")
-@click.option("--suggest", is_flag=True, help="Write FILE.schema.toml with what was decided, to be edited; no baseline.")
+@click.option(
+    "--suggest", is_flag=True, help="Write FILE.schema.toml with what was decided, to be edited; no baseline."
+)
 def build(
-    files: tuple[str, ...], model: str, version: str, out: Path | None, suggest: bool, **options: Any  # noqa: FBT001 - click's
+    files: tuple[str, ...],
+    model: str,
+    version: str,
+    out: Path | None,
+    suggest: bool,  # noqa: FBT001 - click gives it by name
+    **options: Any,
 ) -> None:
     """Build a baseline from FILEs of training rows: CSV or other delimited text, JSON or Parquet; globs are taken.
 

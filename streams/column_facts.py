@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from driftline.streams.schema_inference import Facts, Numbers
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from driftline.detectors.arrays import F64
+    from driftline.detectors.arrays import F64, I64
     from driftline.streams.files import Column, Table
 
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?( ?[aApP]\.?[mM]\.?)?( ?(Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?"
@@ -75,14 +75,19 @@ def _texts(table: Table, column: Column, na: frozenset[str]) -> Facts:
     ).fetchall()
     facts = Facts(
         name=column.name, stored=column.stored, n=table.n, nulls=int(nulls), blanks=int(blanks), markers=markers,
-        na=named, distinct=distinct, **found,
+        na=named, distinct=distinct, blank_texts=_blanks(table) if blanks else (), **found,
     )  # fmt: skip
     if column.stored == "text" and not (0 < facts.plain == facts.valued and not facts.coded):
         return _described(table, facts, marked)
     return facts
 
 
-def _counted(table: Table, tests: dict[str, str], marked: str) -> dict[str, int]:
+def _blanks(table: Table) -> tuple[str, ...]:
+    found = table.query("SELECT v FROM texts WHERE trim(v) = '' ORDER BY n DESC, v LIMIT ?", [MOST_MARKERS]).fetchall()
+    return tuple(text for (text,) in found)
+
+
+def _counted(table: Table, tests: dict[str, str], marked: str) -> dict[str, Any]:
     """Rows that pass each test and are not missing."""
     sums = ", ".join(f"coalesce(sum(n) FILTER ({test}), 0)" for test in tests.values())
     given = f"SELECT trim(v) AS t, n FROM texts WHERE v IS NOT NULL AND trim(v) <> '' AND NOT {marked}"
@@ -116,17 +121,28 @@ def _sql(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def numbers(table: Table, column: Column, na: frozenset[str], decimal: str) -> F64:
-    """Read a column as numbers: NaN where missing, infinite where a text is no number."""
-    if column.stored == "number" and not na:
-        value = f"try_cast({column.text} AS DOUBLE)" if column.sql.endswith("::JSON") else f"{column.sql}::DOUBLE"
-    else:
+def numbers(table: Table, column: Column, na: frozenset[str], decimal: str, *, is_plain: bool = False) -> F64:
+    """Read a column as numbers: NaN where missing, infinite where a text is no number.
+
+    Parameters
+    ----------
+    table, column
+        Where they are.
+    na
+        Texts that are missing besides the usual ones.
+    decimal
+        The decimal mark.
+    is_plain
+        Whether all texts are known to be plain numbers or missing, which is read in a tenth of the time.
+    """
+    value = "try_cast(v AS DOUBLE)"
+    if na or not (is_plain or column.stored == "number"):
         bare = "replace(replace(trim(v), '.', ''), ',', '.')" if decimal == "," else "replace(trim(v), ',', '')"
         syntax = f"{NUMBER}|{INFINITE}|{DECIMAL_COMMA if decimal == ',' else GROUPED}"
         number = f"CASE WHEN regexp_full_match(trim(v), '{syntax}') THEN try_cast({bare} AS DOUBLE) END"
-        value = f"CASE WHEN v IS NULL OR {is_missing_sql(na)} THEN 'nan' ELSE coalesce({number}, 'inf'::DOUBLE) END"
-        value = f"({value})::DOUBLE"
-    found = table.query(f"SELECT {value} AS x FROM (SELECT {column.text} AS v, * FROM rows)").fetchnumpy()["x"]
+        value = f"CASE WHEN v IS NULL OR {is_missing_sql(na)} THEN NULL ELSE coalesce({number}, 'inf'::DOUBLE) END"
+    stored = column.sql if column.stored == "number" and not (na or column.is_json) else column.text
+    found = table.query(f"SELECT {value} AS x FROM (SELECT {stored} AS v FROM rows)").fetchnumpy()["x"]
     return np.ma.filled(found, np.nan).astype(np.float64, copy=False)
 
 
@@ -148,11 +164,11 @@ def about(values: F64) -> Numbers | None:
         distinct=distinct.size,
         whole=bool((finite == np.floor(finite)).all()),
         counts_up=finite.size > 1 and bool((np.diff(finite) == 1).all()),
-        sentinel=_sentinel(distinct, counts),
+        sentinel=_sentinel(distinct, counts.astype(np.int64)),
     )
 
 
-def _sentinel(distinct: F64, counts: F64) -> tuple[float, int] | None:
+def _sentinel(distinct: F64, counts: I64) -> tuple[float, int] | None:
     """The smallest or largest value, where it is a usual code for a missing one and stands apart from the others.
 
     -1 and -9 stand apart where nothing else is negative; other codes by more than the width of what remains.

@@ -81,7 +81,7 @@ def dialect_of(lines: Sequence[str], delimiters: str = DELIMITERS) -> Dialect | 
     ('column1', 'column2')
     """
     named, lines = _named_delimiter(lines)
-    best, best_share = None, -1.0
+    best, best_rank = None, (-1.0, 0)
     for delimiter in named or delimiters:
         for quote, escape in (('"', '"'), ("'", "'"), ('"', "\\")):
             records = _records(lines, delimiter, quote, escape)
@@ -89,10 +89,11 @@ def dialect_of(lines: Sequence[str], delimiters: str = DELIMITERS) -> Dialect | 
                 return None
             is_plausible = quote == '"' or _is_quoted(lines, delimiter, quote)
             share = _agreement(records) if is_plausible and not _is_one_column(records) else 0.0
-            if share > best_share + 1e-9:
-                best, best_share = (delimiter, quote, escape, records), share
+            rank = (share, 0 if share else -max(map(len, records)))  # where none agrees, the one that cuts least
+            if rank > best_rank:
+                best, best_share = (delimiter, quote, escape, records), rank
     assert best is not None
-    return _described(*best, bool(named))
+    return _described(*best, lead=1 if named else 0)
 
 
 def _named_delimiter(lines: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -104,7 +105,7 @@ def _named_delimiter(lines: Sequence[str]) -> tuple[str, Sequence[str]]:
 def _records(lines: Sequence[str], delimiter: str, quote: str, escape: str) -> list[list[str]]:
     """First records of a file, blank lines as empty ones; one that is too long for the csv module ends them."""
     form = {"doublequote": True} if escape == quote else {"doublequote": False, "escapechar": escape}
-    reader = csv.reader(lines, delimiter=delimiter, quotechar=quote, **form)  # type: ignore[arg-type]
+    reader = csv.reader(lines, delimiter=delimiter, quotechar=quote, **form)
     found: list[list[str]] = []
     try:
         for record in reader:
@@ -137,9 +138,7 @@ def _is_quoted(lines: Sequence[str], delimiter: str, quote: str) -> bool:
     return opened > 0 and opened == closed and not usual
 
 
-def _described(
-    delimiter: str, quote: str, escape: str, records: Sequence[list[str]], leads_with_sep: bool
-) -> Dialect:
+def _described(delimiter: str, quote: str, escape: str, records: Sequence[list[str]], lead: int) -> Dialect:
     """The dialect of records that were read by it."""
     full = [record for record in records if record]
     width = Counter(map(len, full)).most_common(1)[0][0] if _agreement(records) else max(map(len, full))
@@ -150,7 +149,7 @@ def _described(
     start = next((place for place, record in enumerate(records[: MOST_BEFORE + first]) if len(record) == width), first)
     header, body = records[start], [record for record in records[start + 1 :] if len(record) == width]
     before = delimiter.join(records[first]) if start > first else ""
-    skip = start + int(leads_with_sep)
+    skip = start + lead
     if not _is_header(header, body):
         numbered = tuple(f"column{number}" for number in range(1, width + 1))
         return Dialect(delimiter, quote, escape, skip, numbered, before, has_header=False)

@@ -53,7 +53,12 @@ class Column(NamedTuple):
     @property
     def text(self) -> str:
         """Expression for its value as text."""
-        return f"({self.sql}->>'$')" if self.sql.endswith("::JSON") else f"{self.sql}::VARCHAR"
+        return f"({self.sql}->>'$')" if self.is_json else f"{self.sql}::VARCHAR"
+
+    @property
+    def is_json(self) -> bool:
+        """Whether its values are JSON, with types of their own."""
+        return self.sql.endswith("::JSON")
 
 
 @dataclass
@@ -276,7 +281,9 @@ def _load_parquet(connection: Any, files: Sequence[tuple[Path, Path]], notes: li
         name = _quoted(str(readable))
         with _explained(path):
             schema = connection.execute(f"SELECT name, num_children FROM parquet_schema({name})").fetchall()
-            types = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({name}, hive_partitioning = false)").fetchall()
+            types = connection.execute(
+                f"DESCRIBE SELECT * FROM read_parquet({name}, hive_partitioning = false)"
+            ).fetchall()
         names = _top_level(schema)
         if repeated := [each for each in names if names.count(each) > 1]:
             raise OperatorError(f"{path}: names a column twice: {repeated[0]}; rename one")

@@ -31,6 +31,14 @@ def spread(table: Table) -> None:
     table.columns = [_column(table, name, f"c{place}") for place, name in enumerate(names)]
 
 
+def keyed(table: Table) -> None:
+    """Name the keys of a table of documents as its columns, without making a column of each."""
+    table.columns = [
+        Column(name, f"json_extract(doc, '{_pointer(name).replace(chr(39), 2 * chr(39))}')::JSON", "text")
+        for name in _keys(table, "doc")
+    ]
+
+
 def _keys(table: Table, document: str) -> list[str]:
     """Keys of all documents, those of the first document first."""
     listed = f"SELECT rowid AS r, json_keys({document}) AS k FROM rows"

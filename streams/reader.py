@@ -78,17 +78,23 @@ class TopicReader(Generic[Document]):
         return await self._stack.__aexit__(kind, error, trace)
 
     async def __aiter__(self) -> AsyncIterator[Document]:
+        async for record in self.records():
+            if record.value is None:
+                continue
+            try:
+                document = self._decode(record.value)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self.undecodable += 1
+            else:
+                yield document
+
+    async def records(self) -> AsyncIterator[Any]:
+        """Yield the records as they are, with offset and timestamp; aiokafka's ``ConsumerRecord``."""
         while not await self._is_done():
             for records in (await self._consumer.getmany(timeout_ms=POLL_MS)).values():
                 for record in records:
-                    if self._is_beyond(record) or record.value is None:
-                        continue
-                    try:
-                        document = self._decode(record.value)
-                    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                        self.undecodable += 1
-                    else:
-                        yield document
+                    if not self._is_beyond(record):
+                        yield record
 
     async def _assign(self) -> None:
         """Take every partition, from the start on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ class Reading:
         Of every row. None: of columns of these names.
     decimal
         The decimal mark. None: a comma where a column proves it, else the point.
+    lenient
+        Columns whose kinds a schema file tells, not the call.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -50,14 +52,25 @@ class Reading:
     model: str | None = None
     version: str | None = None
     decimal: str | None = None
+    lenient: frozenset[str] = frozenset()
 
     def over(self, general: Reading) -> Reading:
         """This reading, with what it leaves open taken from another."""
         said = {each.name: getattr(self, each.name) or getattr(general, each.name) for each in fields(self)}
-        return Reading(**(said | {"kinds": {**general.kinds, **self.kinds}}))
+        lenient = general.lenient - self.kinds.keys()
+        return Reading(**(said | {"kinds": {**general.kinds, **self.kinds}, "lenient": lenient}))
 
-    def checked(self, columns: Collection[str], place: str) -> Reading:
+    def checked(self, columns: Collection[str], place: str, *, may_lack: bool = False) -> Reading:
         """This reading, if the file has the columns that it names.
+
+        Parameters
+        ----------
+        columns
+            Those of the file.
+        place
+            The file, for the message.
+        may_lack
+            Whether columns of a schema file may be absent, as that of the truth is from predictions.
 
         Raises
         ------
@@ -65,14 +78,17 @@ class Reading:
             Naming the first one that the file does not have, and those that it has.
         """
         roles = {f"--{role}": getattr(self, role) for role in ROLES if getattr(self, role) is not None}
-        for option, name in [*roles.items(), *((f"--{kind}", name) for name, kind in self.kinds.items())]:
+        told = {
+            f"--{kind} {name}": name for name, kind in self.kinds.items() if not may_lack or name not in self.lenient
+        }
+        for option, name in ({f"{option} {name}": name for option, name in roles.items()} | told).items():
             if name not in columns:
-                raise OperatorError(f"{option} {name}: {place} has no such column; it has {', '.join(columns)}")
-        if self.prediction not in (None, "prediction") and "prediction" in columns:
-            if self.kinds.get("prediction") != "ignore":
-                raise OperatorError(
-                    f"--prediction {self.prediction}: {place} has a column prediction too; --ignore prediction, or rename it"
-                )
+                raise OperatorError(f"{option}: {place} has no such column; it has {', '.join(columns)}")
+        others = self.prediction not in (None, "prediction") and "prediction" in columns
+        if others and self.kinds.get("prediction") != "ignore":
+            raise OperatorError(
+                f"--prediction {self.prediction}: {place} has a column prediction too; --ignore prediction, or rename it"
+            )
         return self
 
     def roles(self, table: Table) -> dict[str, str]:
@@ -112,12 +128,17 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(f"--{name}", f"{name}_column", metavar="COLUMN", help=help_text)(command)
     decimal = click.option("--decimal", type=click.Choice([".", ","]), help="The decimal mark; found out if not given.")
     schema = click.option(
-        "--schema", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with all this; FILE.schema.toml if there."
+        "--schema",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="TOML file with all this; FILE.schema.toml if there.",
     )
     return schema(decimal(command))
 
 
-def reading_of(paths: Sequence[str | Path], model: str | None, version: str | None, options: Mapping[str, Any]) -> Reading:
+def reading_of(
+    paths: Sequence[str | Path], model: str | None, version: str | None, options: Mapping[str, Any]
+) -> Reading:
     """Return what the options of :func:`reading_options` say, over the file beside the data.
 
     Raises
@@ -166,7 +187,7 @@ def read_schema(path: Path) -> Reading:
     kinds = found.pop("columns", {})
     na = found.pop("na", [])
     if odd := found.keys() - {*ROLES, "decimal"}:
-        raise OperatorError(f"{path}: {sorted(odd)[0]}: no such key; there are {', '.join((*ROLES, 'decimal'))}, na, columns")
+        raise OperatorError(f"{path}: {min(odd)}: no such key; there are {', '.join((*ROLES, 'decimal'))}, na, columns")
     if not isinstance(kinds, dict) or not isinstance(na, list):
         raise OperatorError(f"{path}: na must be a list, and columns a table of names and kinds")
     for key, value in [*found.items(), *kinds.items(), *(("na", text) for text in na)]:
@@ -174,7 +195,7 @@ def read_schema(path: Path) -> Reading:
             raise OperatorError(f"{path}: {key} = {value!r}: must be a text; of a column, {', '.join(KINDS)}")
     if found.get("decimal") not in (None, ".", ","):
         raise OperatorError(f"{path}: decimal = {found['decimal']!r}: must be . or ,")
-    return Reading(kinds=kinds, na=tuple(na), **found)
+    return Reading(kinds=kinds, na=tuple(na), lenient=frozenset(kinds), **found)
 
 
 def schema_text(reading: Reading, roles: Mapping[str, str], decimal: str, decisions: Mapping[str, Decision]) -> str:
@@ -192,8 +213,3 @@ def schema_text(reading: Reading, roles: Mapping[str, str], decimal: str, decisi
 
 def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def with_roles(reading: Reading, roles: Mapping[str, str]) -> Reading:
-    """A reading with the roles that were found."""
-    return replace(reading, **{role: name for role, name in roles.items() if role in ROLES})

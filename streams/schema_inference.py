@@ -6,9 +6,11 @@ Pure: from counts of a column's values, which `column_facts` makes, to a decisio
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 Kind = Literal[
     "numeric", "categorical", "boolean", "constant", "id", "index", "date", "text", "nested", "empty", "ignored"
@@ -63,6 +65,8 @@ class Facts:
         The column, and how the file stores it: text, number, boolean, time or nested.
     n, nulls, blanks
         Rows, those without a value, and those with an empty or blank text.
+    blank_texts
+        The texts that are empty or blank.
     markers
         Other texts that stand for a missing value in a column of numbers, with their counts.
     na
@@ -85,6 +89,7 @@ class Facts:
     n: int
     nulls: int = 0
     blanks: int = 0
+    blank_texts: tuple[str, ...] = ()
     markers: Mapping[str, int] = field(default_factory=dict)
     na: frozenset[str] = frozenset()
     distinct: int = 0
@@ -120,6 +125,11 @@ class Facts:
             return True
         numbers = self.comma if decimal == "," and self.comma == self.valued else self.grouped
         return self.stored == "text" and 0 < numbers == self.valued and not self.coded
+
+
+def decimal_mark(columns: Iterable[Facts]) -> str:
+    """The decimal mark of a file: a comma if a column proves it, else the point."""
+    return "," if any(each.proves_comma for each in columns) else "."
 
 
 @dataclass(frozen=True)
@@ -162,12 +172,9 @@ def decide(facts: Facts, decimal: str = ".", wanted: str | None = None, *, keep:
     >>> decide(Facts(name="x", stored="number", n=9, distinct=5)).kind
     'numeric'
     """
-    if wanted == "ignore":
-        return Decision("ignored", None, "as told")
-    if facts.stored == "nested" and not keep:
-        return Decision("nested", None, "lists or objects: give their parts columns of their own")
-    if not facts.present or (facts.is_numeric(decimal) and not facts.valued) or (facts.markers and not facts.valued):
-        return Decision("empty", None, "has no value")
+    unusable = _unusable(facts, decimal, wanted, keep=keep)
+    if unusable is not None:
+        return unusable
     if wanted is not None:
         profile: Profile = "numeric" if wanted == "numeric" else "boolean" if wanted == "boolean" else "categorical"
         return Decision(profile, profile, "as told" + _remark(facts, decimal, profile))
@@ -179,6 +186,18 @@ def decide(facts: Facts, decimal: str = ".", wanted: str | None = None, *, keep:
     if (facts.numbers.distinct if profile == "numeric" and facts.numbers else facts.distinct) == 1:
         return Decision("constant", profile, f"has one value only; {reason}")
     return Decision(profile, profile, reason)
+
+
+def _unusable(facts: Facts, decimal: str, wanted: str | None, *, keep: bool) -> Decision | None:
+    """The decision on a column that can't be a signal, or is not to be one; None for any other."""
+    if wanted == "ignore":
+        return Decision("ignored", None, "as told")
+    if facts.stored == "nested" and not keep:
+        return Decision("nested", None, "lists or objects: give their parts columns of their own")
+    is_read_as_number = facts.is_numeric(decimal) or facts.markers
+    if not facts.present or (is_read_as_number and not facts.valued and wanted != "categorical"):
+        return Decision("empty", None, "has no value")
+    return None
 
 
 def _left_out(facts: Facts, decimal: str) -> Decision | None:
@@ -255,7 +274,9 @@ def _remark(facts: Facts, decimal: str, profile: Profile) -> str:
         value, count = facts.numbers.sentinel
         return f"; {value:g} occurs {count} times: give --na {value:g} if that means missing"
     if profile == "numeric" and not facts.is_numeric(decimal):
-        return f"; {facts.valued - facts.plain} rows are no numbers, as {facts.example[:20]!r}: they count as not finite"
+        return (
+            f"; {facts.valued - facts.plain} rows are no numbers, as {facts.example[:20]!r}: they count as not finite"
+        )
     levels = {text: count for text, count in facts.markers.items() if text not in facts.na}
     if profile == "categorical" and levels:
         text, count = max(levels.items(), key=lambda item: item[1])

@@ -114,4 +114,3 @@ def first_lines(path: Path, size: int = CHUNK) -> list[str]:
         complete = len(start) < size
     lines = list(io.StringIO(start.decode("utf-8-sig", errors="ignore"), newline=""))
     return lines if complete or len(lines) < 2 else lines[:-1]
-

@@ -16,7 +16,7 @@ from driftline.streams.column_facts import about, facts_of, numbers
 from driftline.streams.files import opened
 from driftline.streams.json_columns import spread
 from driftline.streams.reading import IDENTITY
-from driftline.streams.schema_inference import Decision, Facts, decide
+from driftline.streams.schema_inference import Decision, Facts, decide, decimal_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,7 +90,7 @@ def read_training(
         reading = reading.checked([column.name for column in table.columns], table.name)
         roles = reading.roles(table)
         facts = dict(_facts(table, reading, step))
-        decimal = reading.decimal or ("," if any(each.proves_comma for each in facts.values()) else ".")
+        decimal = reading.decimal or decimal_mark(facts.values())
         columns: dict[str, Training] = {}
         decisions: dict[str, Decision] = {}
         for done, column in enumerate(table.columns, start=1 + len(facts)):
@@ -125,7 +125,8 @@ def _column(
     mark = "," if decimal == "," and facts.comma == facts.valued else "."
     values = None
     if facts.is_numeric(decimal) or wanted == "numeric":
-        values = numbers(table, column, frozenset(reading.na), mark)
+        is_plain = facts.plain == facts.valued and mark == "."
+        values = numbers(table, column, frozenset(reading.na), mark, is_plain=is_plain)
         facts = replace(facts, numbers=about(values))
     decision = decide(facts, decimal, wanted, keep=is_output)
     if is_output and decision.profile is None and facts.stored != "nested":
@@ -143,7 +144,7 @@ def _column(
 
 def _markers(facts: Facts, *, all_of_them: bool) -> tuple[str, ...]:
     """Texts that stand for a missing value: an empty one always, and those that the column holds."""
-    return tuple(sorted({"", *(text for text in facts.markers if all_of_them or text in facts.na)}))
+    return tuple(sorted({"", *facts.blank_texts, *(text for text in facts.markers if all_of_them or text in facts.na)}))
 
 
 def _categories(table: Table, column: Column, facts: Facts, decision: Decision) -> CategoricalColumn:
