@@ -91,7 +91,7 @@ def dialect_of(lines: Sequence[str], delimiters: str = DELIMITERS) -> Dialect | 
             share = _agreement(records) if is_plausible and not _is_one_column(records) else 0.0
             rank = (share, 0 if share else -max(map(len, records)))  # where none agrees, the one that cuts least
             if rank > best_rank:
-                best, best_share = (delimiter, quote, escape, records), rank
+                best, best_rank = (delimiter, quote, escape, records), rank
     assert best is not None
     return _described(*best, lead=1 if named else 0)
 
