@@ -17,7 +17,7 @@ from driftline.streams.numerals import DECIMAL_COMMA, is_marker, is_number
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DELIMITERS = ",;\t|"
+DELIMITERS = ",;\t| "
 RECORDS = 1_000
 """Records that the decision is made on, at most."""
 MOST_BEFORE = 20
@@ -58,7 +58,7 @@ def dialect_of(lines: Sequence[str], delimiters: str = DELIMITERS) -> Dialect | 
     r"""Decide how a file is written.
 
     Of all delimiters the one is taken that gives the most records of one width above 1; among equals the first of
-    comma, semicolon, tab and bar. There is a header unless each column of numbers begins with a number, or, where no
+    comma, semicolon, tab, bar and blank. There is a header unless each column of numbers begins with a number, or, where no
     column is one of numbers, each first text occurs again below.
 
     Parameters
@@ -88,6 +88,8 @@ def dialect_of(lines: Sequence[str], delimiters: str = DELIMITERS) -> Dialect | 
             if not any(records):
                 return None
             is_plausible = quote == '"' or _is_quoted(lines, delimiter, quote)
+            if delimiter == " ":
+                is_plausible = is_plausible and _is_cut_by_blanks(records)
             share = _agreement(records) if is_plausible and not _is_one_column(records) else 0.0
             rank = (share, 0 if share else -max(map(len, records)))  # where none agrees, the one that cuts least
             if rank > best_rank:
@@ -128,6 +130,12 @@ def _is_one_column(records: Sequence[Sequence[str]]) -> bool:
     """Whether what was cut are numbers with a decimal comma below the name of their only column."""
     first, *others = [record for record in records if record]
     return len(first) == 1 and all(re.fullmatch(DECIMAL_COMMA, ",".join(each).strip()) for each in others)
+
+
+def _is_cut_by_blanks(records: Sequence[Sequence[str]]) -> bool:
+    """Whether blanks separate columns, not words: all records have one width, and one column holds numbers."""
+    full = [record for record in records if record]
+    return _agreement(full) == 1 and any(map(_is_numeric, zip(*full[1:], strict=True)))
 
 
 def _is_quoted(lines: Sequence[str], delimiter: str, quote: str) -> bool:

@@ -184,7 +184,7 @@ def decide(facts: Facts, decimal: str = ".", wanted: str | None = None, *, keep:
     profile, reason = _profile(facts, decimal)
     reason += _remark(facts, decimal, profile)
     if (facts.numbers.distinct if profile == "numeric" and facts.numbers else facts.distinct) == 1:
-        return Decision("constant", profile, f"has one value only; {reason}")
+        return Decision("constant", profile, "has one value only")
     return Decision(profile, profile, reason)
 
 
@@ -226,7 +226,11 @@ def _counted(facts: Facts, numbers: Numbers) -> Decision | None:
     span = f"{numbers.low:.0f} to {numbers.high:.0f}"
     if is_unique and _INDEX.fullmatch(facts.name):
         return Decision("index", None, "whole numbers that never repeat, and the name of an index")
-    if is_unique and facts.valued >= FEW and (numbers.counts_up or numbers.high - numbers.low + 1 == facts.valued):
+    if (
+        is_unique
+        and facts.n == facts.valued >= FEW
+        and (numbers.counts_up or numbers.high - numbers.low + 1 == facts.valued)
+    ):
         return Decision("index", None, f"each whole number from {span} once")
     if _ID.fullmatch(facts.name) and facts.valued >= FEW and numbers.distinct > facts.valued / 2:
         return Decision("id", None, f"{numbers.distinct} distinct whole numbers in {facts.valued} rows, and its name")

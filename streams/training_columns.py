@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from driftline.streams.reading import Reading
 
 
+BOOLEANS = {"true": "true", "1": "true", "1.0": "true", "false": "false", "0": "false", "0.0": "false"}
+"""Texts, in lower case, that a boolean column reads as its levels."""
+
+
 @dataclass(frozen=True)
 class Read:
     """What was read.
@@ -153,7 +157,9 @@ def _categories(table: Table, column: Column, facts: Facts, decision: Decision) 
     found = table.query(f"SELECT {column.text} AS v FROM rows WHERE v IS NOT NULL GROUP BY v ORDER BY min(rowid)")
     texts = [text for (text,) in found.fetchall()]
     markers = _markers(facts, all_of_them=is_boolean)
-    spelled = [None if text.strip() == "" or text in markers else _level(text, column, is_boolean) for text in texts]
+    as_number = column.stored == "number" or (facts.plain == facts.present and not facts.coded)
+    spell = _spelling(column, is_boolean=is_boolean, as_number=as_number)
+    spelled = [None if text.strip() == "" or text in markers else spell(text) for text in texts]
     levels = {level: code for code, level in enumerate(dict.fromkeys(each for each in spelled if each is not None))}
     table.query("CREATE OR REPLACE TEMP TABLE codes (v VARCHAR, code BIGINT)")
     codes = [-1 if level is None else levels[level] for level in spelled]
@@ -163,15 +169,13 @@ def _categories(table: Table, column: Column, facts: Facts, decision: Decision) 
     return CategoricalColumn(list(levels), np.ma.filled(rows, -1).astype(np.int64), is_boolean, markers)
 
 
-def _level(text: str, column: Column, is_boolean: bool) -> str | None:  # noqa: FBT001 - private, and one caller
-    """How a text is spelled as a level, which is how a live record's value will be."""
+def _spelling(column: Column, *, is_boolean: bool, as_number: bool) -> Callable[[str], str | None]:
+    """How a text is spelled as a level, which is how a live record's value will be: "3" for the number 3.0."""
     if column.stored == "nested":
-        return _most_probable(text)
+        return _most_probable
     if is_boolean:
-        return {"true": "true", "false": "false", "1": "true", "0": "false", "1.0": "true", "0.0": "false"}.get(
-            text.strip().lower(), text.strip()
-        )
-    return level_text(float(text)) if column.stored == "number" else text
+        return lambda text: BOOLEANS.get(text.strip().lower(), text)
+    return (lambda text: level_text(float(text))) if as_number else str
 
 
 def _most_probable(text: str) -> str | None:
