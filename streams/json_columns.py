@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from driftline.detectors.baseline import PREDICTION
-from driftline.streams.files import Column
+from driftline.streams.table import Column
 
 if TYPE_CHECKING:
-    from driftline.streams.files import Stored, Table
+    from driftline.streams.table import Stored, Table
 
 
 def spread(table: Table) -> None:

@@ -7,25 +7,27 @@ the column, a text that is a number is one. JSON and Parquet have types, and the
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
-
-import orjson
 
 from driftline.detectors.baseline import PREDICTION, CategoricalSignal, NumericSignal
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.values import level_text
+from driftline.streams.cells import (
+    boolean,
+    category,
+    guessed,
+    json_value,
+    moment,
+    name_of,
+    number_or_text,
+    parsed,
+    typed_value,
+)
 from driftline.streams.column_facts import facts_of
 from driftline.streams.files import opened
 from driftline.streams.json_columns import keyed
-from driftline.streams.numerals import is_marker, number
 from driftline.streams.schema_inference import decimal_mark
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
     from driftline.detectors.baseline import Baseline, Signal
     from driftline.detectors.watch import ModelKey
-    from driftline.streams.files import Table
     from driftline.streams.reading import Reading
+    from driftline.streams.table import Table
 
 AT_ONCE = 2_000
 """Rows that are fetched together."""
@@ -144,14 +146,14 @@ class Predictions:
 
     def _from_json(self, row: tuple[Any, ...]) -> dict[str, Any]:
         """A document: of either wire form as it is, else one made of a flat object."""
-        found = _parsed(row[0])
+        found = parsed(row[0])
         if "input" in found and "output" in found:
             model = self.reading.model
             return {**found} if model is None else {"model": model, **found}
         if isinstance(found.get("features"), dict):
-            features = {name: _json_value(value) for name, value in found["features"].items()}
+            features = {name: json_value(value) for name, value in found["features"].items()}
             return self._given() | found | {"features": features}
-        return self._document((name, _json_value(value)) for name, value in found.items())
+        return self._document((name, json_value(value)) for name, value in found.items())
 
     def _document(self, cells: Any) -> dict[str, Any]:
         """A document of a row's names and values."""
@@ -197,7 +199,7 @@ class Predictions:
         for column in self.table.columns:
             role = of.get(column.name)
             if role not in (None, PREDICTION):
-                readers.append(_moment if role == "timestamp" else _name)
+                readers.append(moment if role == "timestamp" else name_of)
             elif self.table.form == "parquet":
                 readers.append(self._typed)
             else:
@@ -205,7 +207,7 @@ class Predictions:
         return readers
 
     def _typed(self, value: Any) -> Any:
-        return None if isinstance(value, str) and value.strip() in self.reading.na else _typed_value(value)
+        return None if isinstance(value, str) and value.strip() in self.reading.na else typed_value(value)
 
     def _reader(self, name: str, signal: Signal | None) -> Cell:
         """What reads a text column's cells: as told, as its baseline has it, or each by what it looks like."""
@@ -214,95 +216,9 @@ class Predictions:
         levels = frozenset(signal.levels) if isinstance(signal, CategoricalSignal) else frozenset()
         is_boolean = isinstance(signal, CategoricalSignal) and signal.boolean
         if kind == "numeric" or (kind is None and isinstance(signal, NumericSignal)):
-            return lambda text: _number(text, missing, self.decimal)
+            return lambda text: number_or_text(text, missing, self.decimal)
         if kind == "boolean" or (kind is None and is_boolean):
-            return lambda text: _boolean(text, missing)
+            return lambda text: boolean(text, missing)
         if kind == "categorical" or signal is not None:
-            return lambda text: _category(text, missing, levels)
-        return lambda text: _guessed(text, missing, self.decimal)
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    """An object; it may hold NaN or Infinity, as Python's own writer has them."""
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        found = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits))
-    assert isinstance(found, dict)
-    return found
-
-
-def _spelled(value: float) -> float | str | None:
-    """A number as JSON has it: NaN is missing, and infinity has a name."""
-    if math.isfinite(value):
-        return value
-    return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _json_value(value: Any) -> Any:
-    return _spelled(value) if isinstance(value, float) else value
-
-
-def _typed_value(value: Any) -> Any:
-    """A value of Parquet's types as JSON has it."""
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float | Decimal):
-        return _spelled(float(value))
-    if isinstance(value, date):  # a datetime is one
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {name: _typed_value(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_typed_value(each) for each in value]
-    return str(value) if isinstance(value, UUID) or not isinstance(value, bytes | bytearray) else value.hex()
-
-
-def _name(value: Any) -> Any:
-    """An id, a model or a version: what it is as text, or a whole number."""
-    return value if value is None or isinstance(value, int | str) else str(_typed_value(value))
-
-
-def _moment(value: Any) -> Any:
-    """A time: a number stays whole where it can, for nanoseconds need all their digits."""
-    if not isinstance(value, str):
-        return _typed_value(value)
-    if value.strip() == "":
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        found = number(value)
-        return value.strip() if found is None or not math.isfinite(found) else found
-
-
-def _number(text: str | None, missing: set[str], decimal: str) -> float | str | None:
-    if text is None or text.strip() in missing or text in missing:
-        return None
-    found = number(text, decimal)
-    if found is None:
-        return None if is_marker(text) else text
-    return _spelled(found)
-
-
-def _boolean(text: str | None, missing: set[str]) -> bool | str | None:
-    if text is None or text.strip() in missing or text in missing:
-        return None
-    return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(
-        text.strip().lower(), text
-    )
-
-
-def _category(text: str | None, missing: set[str], levels: frozenset[str]) -> str | None:
-    """A text; a number as the baseline spells it, "3" for "3.0"."""
-    if text is None or text.strip() in missing or text in missing:
-        return None
-    found = None if text in levels else number(text)
-    return level_text(found) if found is not None and level_text(found) in levels else text
-
-
-def _guessed(text: str | None, missing: set[str], decimal: str) -> float | str | None:
-    if text is None or text.strip() in missing:
-        return None
-    found = number(text, decimal)
-    return text if found is None else _spelled(found)
+            return lambda text: category(text, missing, levels)
+        return lambda text: guessed(text, missing, self.decimal)

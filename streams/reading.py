@@ -15,8 +15,8 @@ from driftline.detectors.errors import OperatorError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from driftline.streams.files import Table
     from driftline.streams.schema_inference import Decision
+    from driftline.streams.table import Table
 
 KINDS = ("numeric", "categorical", "boolean", "ignore")
 ROLES = ("prediction", "timestamp", "id")

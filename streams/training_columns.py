@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from driftline.detectors.training import Column as Training
-    from driftline.streams.files import Column, Table
     from driftline.streams.reading import Reading
+    from driftline.streams.table import Column, Table
 
 
 BOOLEANS = {"true": "true", "1": "true", "1.0": "true", "false": "false", "0": "false", "0.0": "false"}
