@@ -80,7 +80,7 @@ def dialect_of(lines: Sequence[str], delimiters: str = DELIMITERS) -> Dialect | 
     >>> dialect_of(["1,x\n", "2,y\n"]).names
     ('column1', 'column2')
     """
-    named, lines = _named_delimiter(lines)
+    named, lines = _named_delimiter(lines[: 2 * RECORDS])
     best, best_rank = None, (-1.0, 0)
     for delimiter in named or delimiters:
         for quote, escape in (('"', '"'), ("'", "'"), ('"', "\\")):

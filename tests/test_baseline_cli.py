@@ -94,7 +94,7 @@ def test_a_model_column_is_a_feature_and_one_that_holds_the_name_is_not(tmp_path
 def test_reading_more_rows_takes_no_more_steps_of_python(tmp_path: Path) -> None:
     """Cells are never Python objects: a list of them a column took minutes for 160 000 rows of ten columns."""
     steps = []
-    for n in (2_000, 20_000):
+    for n in (4_000, 40_000):
         lines = ["a,b,c,prediction"] + [f"{row * 7 % 1_000},x{row % 9},{row / 7:.3f},0.5" for row in range(n)]
         (path := tmp_path / "train.csv").write_text("\n".join(lines))
         calls: list[str] = []
