@@ -39,9 +39,9 @@ def json_value(value: Any) -> Any:
 
 def typed_value(value: Any) -> Any:
     """A value of Parquet's types as JSON has it."""
-    if value is None or isinstance(value, str | bool | int):
+    if value is None or isinstance(value, str | bool) or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    if isinstance(value, float | Decimal):
+    if isinstance(value, int | float | Decimal):
         return _spelled(float(value))
     if isinstance(value, date):  # a datetime is one
         return value.isoformat()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from driftline.streams.numerals import CODED, DECIMAL_COMMA, GROUPED, INFINITE, MARKERS, NUMBER
+from driftline.streams.numerals import CODED, DECIMAL_COMMA, GROUPED, INFINITE, MARKERS, NUMBER, is_number
 from driftline.streams.schema_inference import Facts, Numbers
 
 if TYPE_CHECKING:
@@ -45,7 +45,14 @@ def facts_of(table: Table, column: Column, na: Collection[str]) -> Facts:
         return Facts(name=column.name, stored=column.stored, n=table.n, nulls=nulls, distinct=distinct)
     if column.stored == "number" and not na:
         return _stored_numbers(table, column)
-    return _texts(table, column, frozenset(na))
+    return _texts(table, column, _spelled(column, na))
+
+
+def _spelled(column: Column, na: Collection[str]) -> frozenset[str]:
+    """Texts that are missing; in a column of stored numbers, -999 is also called -999.0."""
+    if column.stored != "number":
+        return frozenset(na)
+    return frozenset(na) | {str(float(text)) for text in na if is_number(text)}
 
 
 def _stored_numbers(table: Table, column: Column) -> Facts:
@@ -135,6 +142,7 @@ def numbers(table: Table, column: Column, na: frozenset[str], decimal: str, *, i
     is_plain
         Whether all texts are known to be plain numbers or missing, which is read in a tenth of the time.
     """
+    na = _spelled(column, na)
     value = "try_cast(v AS DOUBLE)"
     if na or not (is_plain or column.stored == "number"):
         bare = "replace(replace(trim(v), '.', ''), ',', '.')" if decimal == "," else "replace(trim(v), ',', '')"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftline.detectors.baseline import PREDICTION, CategoricalSignal, NumericSignal
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.values import level_text
 from driftline.streams.cells import (
     boolean,
     category,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from driftline.detectors.baseline import Baseline, Signal
     from driftline.detectors.watch import ModelKey
     from driftline.streams.reading import Reading
-    from driftline.streams.table import Table
+    from driftline.streams.table import Column, Table
 
 AT_ONCE = 2_000
 """Rows that are fetched together."""
@@ -126,7 +127,7 @@ class Predictions:
         return f"{self.table.name}, row {place if order is None else order[place - 1] + 1}"
 
     def _rows(self, order: Sequence[int] | None) -> Iterator[tuple[Any, ...]]:
-        chosen = "doc::VARCHAR" if self.table.form == "json" else ", ".join(each.sql for each in self.table.columns)
+        chosen = "doc::VARCHAR" if self.table.form == "json" else ", ".join(map(_fetched, self.table.columns))
         if order is None:
             found = self.table.query(f"SELECT {chosen} FROM rows ORDER BY rowid")
         else:
@@ -207,7 +208,8 @@ class Predictions:
         return readers
 
     def _typed(self, value: Any) -> Any:
-        return None if isinstance(value, str) and value.strip() in self.reading.na else typed_value(value)
+        na = self.reading.na
+        return None if na and value is not None and level_text(value).strip() in na else typed_value(value)
 
     def _reader(self, name: str, signal: Signal | None) -> Cell:
         """What reads a text column's cells: as told, as its baseline has it, or each by what it looks like."""
@@ -222,3 +224,8 @@ class Predictions:
         if kind == "categorical" or signal is not None:
             return lambda text: category(text, missing, levels)
         return lambda text: guessed(text, missing, self.decimal)
+
+
+def _fetched(column: Column) -> str:
+    """Expression for what is fetched of a column: a time as text, for which DuckDB would want another package."""
+    return column.text if column.stored == "time" else column.sql

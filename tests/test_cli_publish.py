@@ -5,6 +5,7 @@ import json
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import msgspec
 import numpy as np
 import pytest
@@ -223,6 +224,31 @@ def test_cells_are_read_as_the_baseline_has_them(broker: EmbeddedBroker, tmp_pat
         {"code": "10", "flag": True, "age": None, "other": 10.0},
         {"code": "3", "flag": "maybe", "age": "old", "other": None},
     ]
+
+
+def test_values_of_parquet_go_as_they_are(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    watched(broker, tmp_path)
+    path = tmp_path / "log.parquet"
+    columns = (
+        "TIMESTAMPTZ '2024-01-05 10:00:00+02' AS timestamp, 1.5::DECIMAL(9, 2) AS age, '49' AS text, true AS flag, "
+        "'nan'::DOUBLE AS nan, 'inf'::DOUBLE AS inf, -999.0::DOUBLE AS sentinel, 2::HUGEINT ** 70 AS huge, "
+        "DATE '2024-01-05' AS day, {'no': 0.25, 'yes': 0.75} AS prediction"
+    )
+    duckdb.execute(f"SET TimeZone = 'UTC'; COPY (SELECT {columns}) TO '{path}'")
+    assert publish(broker, path, "--na", "-999") == 0
+    [found] = published(broker)
+    assert found.timestamp == "2024-01-05 08:00:00+00"
+    assert found.prediction == {"no": 0.25, "yes": 0.75}
+    assert found.features == {
+        "age": 1.5,
+        "text": "49",
+        "flag": True,
+        "nan": None,
+        "inf": "Infinity",
+        "sentinel": None,
+        "huge": 2.0**70,
+        "day": "2024-01-05",
+    }
 
 
 def test_disorder_is_told_and_sorted_on_request(

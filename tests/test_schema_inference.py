@@ -132,6 +132,14 @@ def test_a_code_for_missing_values_is_pointed_out_and_kept(values: list[int], se
         assert np.isnan(told.columns["a"].values).sum() == values.count(values[0])  # type: ignore[union-attr]
 
 
+def test_a_stored_number_is_missing_where_it_is_named_so(tmp_path: Path) -> None:
+    rows = [{"a": -999.0 if row % 5 == 0 else row / 7, "b": -999 if row % 5 == 0 else row} for row in range(40)]
+    (path := tmp_path / "rows.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    found = read_training([path], Reading(na=("-999",)))
+    for name in ("a", "b"):
+        assert np.isnan(found.columns[name].values).sum() == 8  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("texts", "decimal", "numbers"),
     [
