@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from driftline.detectors.baseline import Baseline, NumericSignal
+from driftline.detectors.baseline import PREDICTION, Baseline, NumericSignal
 from driftline.detectors.errors import BUILD_BASELINE, OperatorError
 from driftline.streams.cli_options import bootstrap_option, settings_of
-from driftline.streams.terminal import say
+from driftline.streams.reading import reading_of, reading_options
+from driftline.streams.terminal import printable, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from driftline.detectors.baseline import Signal
+    from driftline.streams.reading import Reading
+    from driftline.streams.training_columns import Read
 
 WINDOW_SIZES = (200, 1_000, 10_000)
 """Records of a window for which ``show`` tells what can be seen."""
@@ -32,35 +36,96 @@ def baseline() -> None:
 
 
 @baseline.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--model", required=True, metavar="NAME", help="Model that the rows trained.")
-@click.option("--version", required=True, metavar="NAME", help="Its version.")
-@click.option("--prediction", metavar="COLUMN", help="Column with the model's output; 'prediction' if not given.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Where the baseline goes.")
-def build(file: Path, model: str, version: str, prediction: str | None, out: Path) -> None:
-    """Build a baseline from a FILE of training rows: CSV, JSON Lines or Parquet.
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--model", metavar="NAME", required=True, help="Model that the rows trained.")
+@click.option("--version", metavar="NAME", required=True, help="Its version.")
+@reading_options
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where the baseline goes.")
+@click.option(
+    "--suggest", is_flag=True, help="Write FILE.schema.toml with what was decided, to be edited; no baseline."
+)
+def build(
+    files: tuple[str, ...],
+    model: str,
+    version: str,
+    out: Path | None,
+    suggest: bool,  # noqa: FBT001 - click gives it by name
+    **options: Any,
+) -> None:
+    """Build a baseline from FILEs of training rows: CSV or other delimited text, JSON or Parquet; globs are taken.
 
-    Every column is a signal, except model, version, id and timestamp. Include the model's predictions for the same
-    rows, best on rows that it was not trained on: predictions on its own training rows look better than life.
+    Prints what each column is taken for. Indices, ids, dates, free text and nested values are left out. Include the
+    model's predictions for the same rows, best on rows that it was not trained on: predictions on its own training
+    rows look better than life.
     """
-    from driftline.detectors.fit import fit  # noqa: PLC0415 - numpy and scipy, half a second
-    from driftline.detectors.records import MAX_NAME, is_name  # noqa: PLC0415 - likewise
-    from driftline.streams.files import count_rows, read_columns  # noqa: PLC0415 - likewise
+    from driftline.detectors.records import MAX_NAME, is_name  # noqa: PLC0415 - numpy, 0.1 s
+    from driftline.streams.reading import schema_text  # noqa: PLC0415 - likewise
 
     for option, name in (("--model", model), ("--version", version)):
         if not is_name(name):
             raise OperatorError(f"{option} {name!r}: a name has 1 to {MAX_NAME} printable characters and no '|'")
-    say(f"reading {count_rows(file)} rows of {file}", err=True)
-    columns = read_columns(file, prediction)
-    say(f"profiling {len(columns)} signals", err=True)
-    document = fit(model, version, columns).to_json()
-    try:
-        out.write_bytes(document)
-    except OSError as error:
-        raise OperatorError(f"--out {out}: {error.strerror}") from error
+    if (out is None) != suggest:
+        raise OperatorError("--out FILE makes the baseline, --suggest a file to edit first; give one of them")
+    reading = reading_of(files, model, version, options)
+    found = _read(files, reading)
+    for line in schema_table(found):
+        say(line)
+    if out is None:
+        beside = Path(f"{files[0]}.schema.toml")
+        _write("--suggest", beside, schema_text(reading, found.roles, found.decimal, found.decisions).encode())
+        say(f"{beside}: edit it; `driftline baseline build` and `driftline publish` read it with {files[0]}")
+        return
+    _make(found, model, version, out)
+
+
+def _read(files: Sequence[str], reading: Reading) -> Read:
+    """Read training rows, with a progress bar on a terminal."""
+    from driftline.streams.training_columns import read_training  # noqa: PLC0415 - numpy and DuckDB
+
+    def said(name: str | None) -> str:
+        return printable(name or "")[:20]
+
+    with click.progressbar(length=1, label=f"reading {files[0]}", file=sys.stderr, item_show_func=said) as progress:
+
+        def step(name: str, done: int, of: int) -> None:
+            progress.length = of
+            progress.update(done - progress.pos, name)
+
+        return read_training(files, reading, step)
+
+
+def _make(found: Read, model: str, version: str, out: Path) -> None:
+    """Profile the columns and write the baseline."""
+    from driftline.detectors.fit import fit  # noqa: PLC0415 - scipy, half a second
+
+    if not found.columns:
+        raise OperatorError("no column is a signal: name some with --numeric or --categorical")
+    say(f"profiling {len(found.columns)} signals of {found.n} rows", err=True)
+    document = fit(model, version, found.columns).to_json()
+    _write("--out", out, document)
     say(f"{out}: {len(document)} bytes; look at it with `driftline baseline show {out}`")
-    if "prediction" not in columns:
+    if PREDICTION not in found.columns:
         say("driftline: there is no prediction among the signals; name its column with --prediction", err=True)
+
+
+def _write(option: str, path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OperatorError(f"{option} {path}: {error.strerror}") from error
+
+
+def schema_table(found: Read) -> Iterator[str]:
+    """Lines that say what each column is taken for, with what is missing and why."""
+    rows = [("column", "taken for", "missing", "distinct", "why")]
+    for name, decision in found.decisions.items():
+        kind = decision.kind if decision.profile else f"{decision.kind}, left out"
+        rows.append((printable(name), kind, *found.counts(name), printable(decision.reason)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for note in found.notes:
+        yield printable(note)
+    for row in rows:
+        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 @baseline.command()

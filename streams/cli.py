@@ -130,7 +130,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "topics": Lazy("driftline.streams.cli_topics:topics", "Make the topics."),
     "baseline": Lazy("driftline.streams.baseline_cli:baseline", "Build, publish and show baselines."),
     "worker": Lazy("driftline.streams.cli_worker:worker", "Watch the predictions topic until told to stop."),
-    "publish": Lazy("driftline.streams.cli_publish:publish", "Publish a file of predictions."),
+    "publish": Lazy("driftline.streams.cli_publish:publish", "Publish files of predictions."),
     "alerts": Lazy("driftline.streams.cli_read:alerts", "Print alerts."),
     "windows": Lazy("driftline.streams.cli_read:windows", "Print the verdict on every judged window."),
     "dead-letters": Lazy("driftline.streams.cli_dead_letters:dead_letters", "Print records that could not be used."),

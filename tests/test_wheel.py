@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "driftline", "detectors", "streams")
-SLOW_TO_IMPORT = ("faust", "river", "scipy", "numpy", "aiokafka", "pyarrow", "prometheus_client")
+SLOW_TO_IMPORT = ("faust", "river", "scipy", "numpy", "aiokafka", "duckdb", "prometheus_client")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_it_is_imported_from_the_wheel(python: Path, tmp_path: Path) -> None:
 
 def test_it_lacks_what_it_does_not_require(python: Path, tmp_path: Path) -> None:
     """Or the next test would show nothing."""
-    code = "import importlib.util as u; print([n for n in ('pytest', 'pyarrow', 'confluent_kafka') if u.find_spec(n)])"
+    code = "import importlib.util as u; print([n for n in ('pytest', 'duckdb', 'confluent_kafka') if u.find_spec(n)])"
     assert ran(python, code, tmp_path) == "[]"
 
 
