@@ -121,7 +121,7 @@ def _observed(cell: Cell, rows: Rows, batch: Batch, watch: Watch, out: Profiled)
     _reject_unwatched(fresh, layouts, out)
     if fresh.is_late.any():
         _count_late(cell, fresh.where(fresh.is_late), layouts, out)
-    cell.next_offset = max(cell.next_offset, batch.next_offset)
+    cell.next_offset = max(cell.next_offset, int(fresh.offsets[-1]) + 1)  # not the batch's: more of it may follow
     cell.is_dirty = True
     return [
         Observed(cell, layout, chosen, cell.detectors(layout) if is_fed else None)

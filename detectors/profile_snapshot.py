@@ -15,6 +15,7 @@ from driftline.detectors.layout import LATE, Layout, N
 from driftline.detectors.online import Online
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.profiling import PartitionState
+from driftline.detectors.silence import Clock
 from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME
@@ -62,14 +63,14 @@ class _Partition(msgspec.Struct, array_like=True, frozen=True):
 class _Times(msgspec.Struct, array_like=True, frozen=True):
     highest_ms: int
     closed_ms: int
+    clock: Clock
 
 
 class _Position(NamedTuple):
     """How far a partition had come when a value was saved."""
 
     next_offset: int
-    highest_ms: int
-    closed_ms: int
+    times: _Times
 
 
 def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
@@ -77,7 +78,7 @@ def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
 
     A cell that is ahead of the partition after a crash has not changed until the partition reaches it.
     """
-    times = _Times(state.highest_ms, state.closed_ms)
+    times = _Times(state.highest_ms, state.closed_ms, state.clock)
     for cell in state.cells.values():
         if cell.is_dirty and cell.next_offset <= state.next_offset:
             cell.is_dirty, cell.next_offset = False, state.next_offset
@@ -103,7 +104,7 @@ def load(
     """
     cells: dict[bytes, tuple[Cell, _Position]] = {}
     damaged: dict[bytes, DamagedState] = {}
-    position = _Position(0, NO_TIME, 0)
+    position = _Position(0, _Times(NO_TIME, 0, Clock()))
     listed: dict[bytes, int] = {}
     for key, raw in saved.items():
         try:
@@ -117,7 +118,8 @@ def load(
     state = PartitionState(partition, partitions, cells={cell.key: cell for cell, _ in cells.values()})
     if not damaged:
         older = [at for key, (_, at) in cells.items() if at.next_offset < listed.get(key, 0)]
-        state.next_offset, state.highest_ms, state.closed_ms = min([position, *older])
+        state.next_offset, times = min([position, *older], key=lambda at: at.next_offset)
+        state.highest_ms, state.closed_ms, state.clock = times.highest_ms, times.closed_ms, times.clock
     return state, damaged
 
 
@@ -132,7 +134,7 @@ def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tup
     ):
         if was != now:
             raise OperatorError(f"{key} = {now}, but the saved state has {was}: start under a new --app-id")
-    return _Position(envelope.next_offset, times.highest_ms, times.closed_ms), own.cells
+    return _Position(envelope.next_offset, times), own.cells
 
 
 def _cell_bytes(cell: Cell, times: _Times, partition: int, plan_hash: str) -> bytes:
@@ -174,7 +176,7 @@ def _cell(raw: bytes, partition: int, key: bytes, watch: Watch) -> tuple[Cell, _
     windows = {each.start_ms: _open_window(each, model, watch) for each in content.windows}
     online = _restored(content.online, model, watch) if content.online else None
     cell = Cell(model, envelope.next_offset, windows, online, is_dirty=False)
-    return cell, _Position(envelope.next_offset, times.highest_ms, times.closed_ms)
+    return cell, _Position(envelope.next_offset, times)
 
 
 def _open_window(saved: _Window, model: ModelKey, watch: Watch) -> OpenWindow:

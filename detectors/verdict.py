@@ -1,10 +1,10 @@
 """Stage 2: partitions' partial counts become verdicts and alerts.
 
-``step`` knows no clock. A window's verdict is final when every input partition's mark has passed its end; that depends
-on the log alone. While partitions are idle, windows are judged provisionally from what there is; provisional verdicts
+``step`` knows no clock. When a window's verdict is final depends on the log alone (:mod:`.finality`). While partitions are idle, windows are judged provisionally from what there is; provisional verdicts
 and alerts are marked as such and leave no trace in the history that final ones are decided by.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -12,7 +12,9 @@ from operator import itemgetter
 
 import numpy as np
 
+from driftline.detectors import finality
 from driftline.detectors.alerts import Alert, Window
+from driftline.detectors.finality import EVER, Moment
 from driftline.detectors.judging import Verdict, judge_windows
 from driftline.detectors.layout import Layout
 from driftline.detectors.measuring import Evidence
@@ -28,6 +30,7 @@ from driftline.detectors.reporting import (
     upheld,
 )
 from driftline.detectors.watch import ModelKey, Watch
+from driftline.detectors.windows import NO_TIME
 
 Item = Partial | Mark
 WINDOWS_AT_ONCE = 32
@@ -46,6 +49,9 @@ class ModelState:
         Partials below it are in this state already.
     windows
         Newest partial per window start and input partition, of windows that are not final.
+    earlier
+        Partials before those, by window start and partition, oldest first: a window may turn out to have been final
+        before the newest one was counted.
     standings
         Per (kind, signal), where its alert stands after the last final window.
     provisional
@@ -59,10 +65,38 @@ class ModelState:
     key: ModelKey
     next_offset: int = 0
     windows: dict[int, dict[int, Partial]] = field(default_factory=dict)
+    earlier: dict[tuple[int, int], list[Partial]] = field(default_factory=dict)
     standings: dict[Subject, Standing] = field(default_factory=dict)
     provisional: dict[str, Alert] = field(default_factory=dict)
     drafts: dict[int, tuple[dict[int, Partial], Verdict, Layout]] = field(default_factory=dict)
     is_dirty: bool = True
+
+    def keep(self, partial: Partial) -> None:
+        """Take a window's newest partial of a partition; one with other counts by later records replaces none."""
+        parts = self.windows.setdefault(partial.start_ms, {})
+        known = parts.get(partial.partition)
+        if known is not None:
+            if partial.upto < known.upto or (partial.vector, partial.changes) == (known.vector, known.changes):
+                return
+            if partial.appended_ms > known.appended_ms:
+                self.earlier.setdefault((partial.start_ms, partial.partition), []).append(known)
+        parts[partial.partition] = partial
+
+    def as_of(self, start_ms: int, appended_ms: int) -> dict[int, Partial]:
+        """A window's partials by records that were appended up to a moment."""
+        found = {}
+        for partition, newest in self.windows[start_ms].items():
+            counted = [*self.earlier.get((start_ms, partition), ()), newest]
+            if counted[0].appended_ms <= appended_ms:
+                found[partition] = [each for each in counted if each.appended_ms <= appended_ms][-1]
+        return found
+
+    def forget(self, start_ms: int) -> None:
+        """Drop a window that is final."""
+        for partition in self.windows.pop(start_ms):
+            self.earlier.pop((start_ms, partition), None)
+        self.drafts.pop(start_ms, None)
+        self.is_dirty = True
 
 
 @dataclass(slots=True)
@@ -76,7 +110,7 @@ class FleetState:
     next_offset
         The first offset that is not in this state.
     marks
-        Newest mark per input partition.
+        Newest mark per input partition, with all facts that windows which are not final may need.
     final_ms
         Every window that ends at or before this is final.
     models
@@ -134,23 +168,21 @@ def _take_partial(state: FleetState, offset: int, partial: Partial, watch: Watch
     if offset < model.next_offset:
         return
     model.next_offset, model.is_dirty = offset + 1, True
-    parts = model.windows.setdefault(partial.start_ms, {})
-    known = parts.get(partial.partition)
-    if known is None or partial.upto >= known.upto:
-        parts[partial.partition] = partial
+    model.keep(partial)
 
 
 def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None:
-    """Move a partition's mark, and make final what every partition has passed."""
-    known = state.marks.get(mark.partition)
-    # A repetition after a crash may lie back; the mark never does.
-    closed_ms = max(mark.closed_ms, known.closed_ms if known else 0)
-    state.marks[mark.partition] = Mark(mark.partition, mark.partitions, closed_ms, mark.idle)
-    final_ms = _final_ms(state, watch)
-    if final_ms <= state.final_ms:
+    """Take in what a partition tells of itself, and make final what that settles."""
+    state.marks[mark.partition] = finality.merged(state.marks.get(mark.partition), mark)
+    moments = finality.moments(state.marks, state.final_ms)
+    if (dragged_ms := _dragged_ms(state, watch)) > (moments[-1].end_ms if moments else state.final_ms):
+        moments.append(Moment(dragged_ms, EVER))
+    if not moments:
         return
-    state.final_ms = final_ms
-    _finish(_windows(state, final_ms - watch.plan.window_ms), watch, out)
+    state.final_ms = moments[-1].end_ms
+    state.marks = {place: finality.without(each, moments[-1]) for place, each in state.marks.items()}
+    due = _windows(state, state.final_ms - watch.plan.window_ms)
+    _finish(due, moments, watch, out)
 
 
 def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, int]]:
@@ -161,25 +193,33 @@ def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, i
     ]
 
 
-def _final_ms(state: FleetState, watch: Watch) -> int:
-    """What all partitions have passed; an idle one is taken along at the plan's distance from the foremost.
+def _dragged_ms(state: FleetState, watch: Watch) -> int:
+    """End of the windows that are final under CreateTime, where the log can't tell that a partition is idle.
 
-    So a partition that stays silent for ever holds back finality for ``max_provisional_windows``, not for ever.
+    One that is idle by the wall clock is taken along at the plan's distance from the foremost, so that it holds back
+    finality for ``max_provisional_windows``, not for ever.
     """
     marks = state.marks.values()
-    if len(state.marks) < next(iter(marks)).partitions:
+    foremost = max(marks, key=lambda mark: mark.closed_ms)
+    if foremost.appended_ms != NO_TIME or len(state.marks) < foremost.partitions:
         return 0
-    foremost = max(mark.closed_ms for mark in marks)
-    dragged = foremost - watch.plan.max_provisional_windows * watch.plan.window_ms
-    return min(max(mark.closed_ms, dragged) if mark.idle else mark.closed_ms for mark in marks)
+    dragged_ms = foremost.closed_ms - watch.plan.max_provisional_windows * watch.plan.window_ms
+    return min(max(mark.closed_ms, dragged_ms) if mark.idle else mark.closed_ms for mark in marks)
 
 
-def _finish(due: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
-    """Final verdicts on windows."""
-    for model, start_ms, verdict, layout in _verdicts(due, watch, out, final=True):
-        del model.windows[start_ms]
-        model.drafts.pop(start_ms, None)
-        model.is_dirty = True
+def _finish(due: Sequence[tuple[ModelState, int]], moments: Sequence[Moment], watch: Watch, out: Judged) -> None:
+    """Final verdicts on windows, each by the records that were appended up to its moment."""
+    found = []
+    for model, start_ms in due:
+        moment = moments[bisect_left(moments, (start_ms + watch.plan.window_ms,))]
+        parts = model.as_of(start_ms, moment.appended_ms)
+        out.stale += len(model.windows[start_ms]) - len(parts)
+        if parts:
+            found.append((model, start_ms, parts))
+        else:
+            model.forget(start_ms)
+    for model, start_ms, verdict, layout in _verdicts(found, watch, out, final=True):
+        model.forget(start_ms)
         if verdict is None or layout is None:
             continue
         out.verdicts.append(verdict)
@@ -209,14 +249,14 @@ def _corrections(model: ModelState, start_ms: int, alerts: Sequence[Alert]) -> I
 
 
 def _verdicts(
-    windows: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged, *, final: bool
+    windows: Sequence[tuple[ModelState, int, Mapping[int, Partial]]], watch: Watch, out: Judged, *, final: bool
 ) -> Iterator[tuple[ModelState, int, Verdict | None, Layout | None]]:
-    """Judge windows, some at once; a window whose baseline is not known has no verdict."""
+    """Judge windows by their partials, some at once; a window whose baseline is not known has no verdict."""
     for first in range(0, len(windows), WINDOWS_AT_ONCE):
         some = windows[first : first + WINDOWS_AT_ONCE]
-        merged = [_merged(model.key, start_ms, model.windows[start_ms], watch, out) for model, start_ms in some]
+        merged = [_merged(model.key, start_ms, parts, watch, out) for model, start_ms, parts in some]
         verdicts = iter(judge_windows([each for each in merged if each is not None], final=final))
-        for (model, start_ms), each in zip(some, merged, strict=True):
+        for (model, start_ms, _), each in zip(some, merged, strict=True):
             yield (model, start_ms, None, None) if each is None else (model, start_ms, next(verdicts), each.layout)
 
 
@@ -283,7 +323,7 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
 def _draft(windows: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
     """Provisional verdicts on windows, made and sent anew only where the partials have changed."""
     changed = [
-        (model, start_ms)
+        (model, start_ms, model.windows[start_ms])
         for model, start_ms in windows
         if start_ms not in model.drafts or model.drafts[start_ms][0] != model.windows[start_ms]
     ]

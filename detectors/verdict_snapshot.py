@@ -60,7 +60,12 @@ def _model_bytes(model: ModelState, marks: _Marks, partition: int, plan_hash: st
     content = _Model(
         partition,
         *model.key,
-        [part for _, parts in sorted(model.windows.items()) for _, part in sorted(parts.items())],
+        [
+            part
+            for start_ms, parts in sorted(model.windows.items())
+            for partition, newest in sorted(parts.items())
+            for part in (*model.earlier.get((start_ms, partition), ()), newest)
+        ],
         [(*subject, standing) for subject, standing in sorted(model.standings.items())],
         [alert for _, alert in sorted(model.provisional.items())],
     )
@@ -121,7 +126,7 @@ def _model(raw: bytes, partition: int, key: bytes) -> tuple[ModelState, _Positio
     check_home((content.partition, content.model, content.version), partition, key)
     model = ModelState((content.model, content.version), envelope.next_offset, is_dirty=False)
     for part in content.partials:
-        model.windows.setdefault(part.start_ms, {})[part.partition] = part
+        model.keep(part)
     model.standings = {(kind, signal): standing for kind, signal, standing in content.standings}
     model.provisional = {alert.id: alert for alert in content.provisional}
     return model, _Position(envelope.next_offset, marks)

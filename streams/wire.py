@@ -254,8 +254,10 @@ def partial_record(partial: Partial) -> Outgoing:
 
 def mark_records(mark: Mark, partitions: int) -> list[Outgoing]:
     """A mark, once for every partition of ``partials``."""
-    value = msgspec.msgpack.encode(mark)
-    return [Outgoing("partials", None, value, partition=partition) for partition in range(partitions)]
+    values = [msgspec.msgpack.encode(part) for part in mark.parts()]
+    return [
+        Outgoing("partials", None, value, partition=partition) for value in values for partition in range(partitions)
+    ]
 
 
 def document(value: msgspec.Struct) -> bytes:

@@ -9,6 +9,7 @@ from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan, plan_from
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.verdict import FleetState, Item, Judged
+from driftline.detectors.windows import NO_TIME
 from tests.logs import (
     MINUTE_MS,
     START_MS,
@@ -54,7 +55,8 @@ def partial(minute: int, partition: int, shift: float = 0.0, n: int = 300, upto:
 
 def mark(minutes: int, partition: int, partitions: int = 2, *, idle: bool = False) -> Mark:
     """A partition that has closed so many minutes."""
-    return Mark(partition, partitions, START_MS + minutes * MINUTE_MS, idle)
+    closed_ms = START_MS + minutes * MINUTE_MS
+    return Mark(partition, partitions, closed_ms, idle, closings=((closed_ms, NO_TIME),))
 
 
 class Fleet:
