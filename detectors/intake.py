@@ -104,14 +104,14 @@ class Observed:
 
 def take_in(groups: Iterable[tuple[Cell, Rows]], batch: Batch, watch: Watch, out: Profiled) -> None:
     """Add each model version's records to its windows and feed its detectors."""
-    observed = [each for cell, rows in groups for each in _observed(cell, rows, batch, watch, out)]
+    observed = [each for cell, rows in groups for each in _observed(cell, rows, watch, out)]
     seen = columns_of(batch.predictions, [Chosen(each.rows.places, each.layout) for each in observed])
     p_values = outlier_p_values([(each.online, own) for each, own in zip(observed, seen, strict=True)])
     for each, own, chances in zip(observed, seen, p_values, strict=True):
         _count(each, own, chances, batch, out)
 
 
-def _observed(cell: Cell, rows: Rows, batch: Batch, watch: Watch, out: Profiled) -> list[Observed]:
+def _observed(cell: Cell, rows: Rows, watch: Watch, out: Profiled) -> list[Observed]:
     """What of one model version's records is timely; the rest is told of."""
     fresh = rows.where(rows.offsets >= cell.next_offset)
     out.skipped += rows.places.size - fresh.places.size

@@ -8,7 +8,6 @@ import numpy as np
 from driftline.detectors.arrays import I64
 from driftline.detectors.windows import NO_TIME
 
-
 FACTS = 1000
 """Closings and idle spans in one mark at most: 20 KB."""
 

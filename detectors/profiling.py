@@ -48,7 +48,7 @@ class PartitionState:
     next_offset: int = 0
     highest_ms: int = NO_TIME
     closed_ms: int = 0
-    clock: Clock = Clock()
+    clock: Clock = field(default_factory=Clock)
     cells: dict[ModelKey, Cell] = field(default_factory=dict)
 
 
@@ -88,7 +88,7 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
 def provisional(state: PartitionState) -> Profiled:
     """What an idle partition tells stage 2: its open windows as they stand. The state stays as it is."""
     out = Profiled(partials=_open_windows(state, state.next_offset))
-    out.mark = Mark(state.partition, state.partitions, state.closed_ms, True, _appended_ms(state.clock))
+    out.mark = _idle_mark(state, _appended_ms(state.clock))
     return out
 
 
@@ -100,9 +100,14 @@ def idle_through(state: PartitionState, through_ms: int, plan: Plan) -> Profiled
     since = state.clock.idle_from(plan.idle_after_ms)
     out = Profiled()
     if since is not None and since <= through_ms:
-        spans = ((since, through_ms + 1),)
-        out.mark = Mark(state.partition, state.partitions, state.closed_ms, True, through_ms, idle_spans=spans)
+        out.mark = _idle_mark(state, through_ms, (since, through_ms + 1))
     return out
+
+
+def _idle_mark(state: PartitionState, appended_ms: int, *spans: tuple[int, int]) -> Mark:
+    return Mark(
+        state.partition, state.partitions, state.closed_ms, idle=True, appended_ms=appended_ms, idle_spans=spans
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +196,7 @@ def _pieces(state: PartitionState, whole: _Piece, batch: Batch, plan: Plan) -> I
         yield _Piece(whole.places[start:stop], whole.codes[start:stop], whole.keys, clock_ms, start in cuts)
 
 
-def _tell_silence(
-    state: PartitionState, piece: _Piece, batch: Batch, plan: Plan, facts: _Facts, out: Profiled
-) -> None:
+def _tell_silence(state: PartitionState, piece: _Piece, batch: Batch, plan: Plan, facts: _Facts, out: Profiled) -> None:
     """Send the open windows as they stood while the partition was silent, and say when it was."""
     since, until = state.clock.idle_from(plan.idle_after_ms), int(piece.clock_ms[0])
     if since is None or since >= until:

@@ -3,7 +3,7 @@
 A schedule is a list of turns. What it does not do is done at the end, undisturbed.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
@@ -15,7 +15,7 @@ from driftline.detectors.snapshot import OWN, unseal
 from driftline.detectors.watch import Watch
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Session, WorkerDied
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import Pump
+from driftline.streams.pump import SETTLING_S, Pump
 from driftline.streams.seams import Stage
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.turns import REST_S, Turns
@@ -106,6 +106,8 @@ class Rehearsal:
     partitions: dict[str, int]
     stages: dict[str, Callable[[Shared], Stage[Any]]] = field(default_factory=lambda: STAGES)
     now_s: float = 0.0
+    coming: deque[tuple[int, bytes | None, int]] = field(default_factory=deque)
+    """Records that are not appended yet: partition, value and append time."""
 
     def __post_init__(self) -> None:
         self.broker = Broker({**self.partitions, "windows": 1, "alerts": 1, "dead_letters": 1})
@@ -122,11 +124,18 @@ class Rehearsal:
             await self.turn(turn)
         for owner in self.owners.values():
             owner.session.crash(after=inf)
+        self.append(len(self.coming))
         while await self._go_on():
             pass
         for topic, partition in self.places:
             await self.owners[topic, partition].pumps[topic].checkpoint(partition)
         return self.outcome()
+
+    def append(self, n: int) -> None:
+        """Let so many of the records that are coming be appended, in the order of their append times."""
+        for _ in range(min(n, len(self.coming))):
+            partition, value, appended_ms = self.coming.popleft()
+            self.broker.publish("predictions", partition, [(value, appended_ms)])
 
     async def turn(self, turn: Turn) -> None:
         """Let one thing happen; a worker that dies is replaced."""
@@ -267,6 +276,19 @@ async def _idle(rehearsal: Rehearsal, turn: Turn) -> None:
     owner.sink.flush()
 
 
+async def _append(rehearsal: Rehearsal, turn: Turn) -> None:
+    """Services publish records."""
+    rehearsal.append(turn.n)
+
+
+async def _settle(rehearsal: Rehearsal, turn: Turn) -> None:
+    """So much time passes that whatever has an append time that was known before can be read."""
+    rehearsal.now_s += SETTLING_S
+    owner = rehearsal.owner(turn)
+    await owner.pumps[turn.place[0]].tick()
+    owner.sink.flush()
+
+
 TURNS: dict[str, Callable[[Rehearsal, Turn], Awaitable[None]]] = {
     "poll": _poll,
     "save": _save,
@@ -277,4 +299,6 @@ TURNS: dict[str, Callable[[Rehearsal, Turn], Awaitable[None]]] = {
     "freeze": _freeze,
     "thaw": _thaw,
     "idle": _idle,
+    "append": _append,
+    "settle": _settle,
 }

@@ -292,7 +292,7 @@ def test_an_idle_partition_tells_its_open_windows_and_keeps_them() -> None:
     assert [(each.start_ms, each.upto, each.counts().tolist()) for each in out.partials] == [
         (start, 4, vector) for start, vector in before.items()
     ]
-    assert out.mark == Mark(0, 1, START_MS + MINUTE_MS, idle=True)
+    assert out.mark == Mark(0, 1, START_MS + MINUTE_MS, idle=True, appended_ms=START_MS + 76 * SECOND_MS)
     assert {start: window.vector.tolist() for start, window in found.state.cells[KEY].windows.items()} == before
 
 
