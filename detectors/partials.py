@@ -81,7 +81,7 @@ class Mark(msgspec.Struct, frozen=True, tag="mark"):
         Whether the partition has been silent for a while: it holds back no provisional verdict. This alone stems from
         the wall clock; it never reaches a final verdict.
     appended_ms
-        Highest append time known by the partition's worker to lie in the past of the log; ``NO_TIME`` under CreateTime.
+        Up to which append time the log is known, 0 for none; ``NO_TIME`` where the last timestamp was its producer's.
     closings
         Ends of windows that were closed since the mark before, each with the append time at which that was.
     idle_spans

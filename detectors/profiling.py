@@ -154,7 +154,8 @@ class _Facts:
 
 
 def _appended_ms(clock: Clock) -> int:
-    return clock.appended_ms if clock.by_broker else NO_TIME
+    """The highest append time, 0 before the first record; ``NO_TIME`` where timestamps are the producers'."""
+    return max(0, clock.appended_ms) if clock.by_broker else NO_TIME
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
         >>> Clock().idle_from(30_000)
         29999
         """
-        if not self.by_broker and self.appended_ms != NO_TIME:
+        if not self.by_broker:
             return None
         return self.appended_ms + (idle_after_ms << min(max(0, self.silences + 1 - USUAL_SILENCES), MOST_DOUBLINGS))
 

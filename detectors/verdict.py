@@ -201,10 +201,14 @@ def _dragged_ms(state: FleetState, watch: Watch) -> int:
     """
     marks = state.marks.values()
     foremost = max(marks, key=lambda mark: mark.closed_ms)
-    if foremost.appended_ms != NO_TIME or len(state.marks) < foremost.partitions:
+    if len(state.marks) < foremost.partitions:
         return 0
     dragged_ms = foremost.closed_ms - watch.plan.max_provisional_windows * watch.plan.window_ms
-    return min(max(mark.closed_ms, dragged_ms) if mark.idle else mark.closed_ms for mark in marks)
+    dragged = [mark.idle and NO_TIME in (mark.appended_ms, foremost.appended_ms) for mark in marks]
+    return min(
+        max(mark.closed_ms, dragged_ms) if is_dragged else mark.closed_ms
+        for mark, is_dragged in zip(marks, dragged, strict=True)
+    )
 
 
 def _finish(due: Sequence[tuple[ModelState, int]], moments: Sequence[Moment], watch: Watch, out: Judged) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic
 
 from driftline.detectors.windows import NO_TIME
-from driftline.streams.seams import Polled, S, Sink, Stage, Store
+from driftline.streams.seams import SETTLING_S, Polled, S, Sink, Stage, Store
 from driftline.streams.turns import REST_S, Turns
 from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
-SETTLING_S = 5.0
-"""Seconds within which a record that was appended can be read, and by which brokers' clocks differ, together at most."""
 
 
 @dataclass(slots=True)

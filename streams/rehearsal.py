@@ -15,8 +15,8 @@ from driftline.detectors.snapshot import OWN, unseal
 from driftline.detectors.watch import Watch
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Session, WorkerDied
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import SETTLING_S, Pump
-from driftline.streams.seams import Stage
+from driftline.streams.pump import Pump
+from driftline.streams.seams import SETTLING_S, Stage
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.turns import REST_S, Turns
 

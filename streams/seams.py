@@ -17,6 +17,8 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=State)
+SETTLING_S = 5.0
+"""Seconds within which a record that was appended can be read, and by which brokers' clocks differ, together at most."""
 
 
 class Polled(list[Raw]):

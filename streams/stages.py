@@ -18,7 +18,7 @@ from driftline.detectors.windows import NO_TIME
 from driftline.streams import wire
 from driftline.streams.dead_letters import Allowance, dead_letters
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import SETTLING_S
+from driftline.streams.seams import SETTLING_S
 from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)

@@ -298,7 +298,7 @@ def test_an_idle_partition_tells_its_open_windows_and_keeps_them() -> None:
 
 def test_a_partition_that_never_had_a_record_can_still_say_that_it_is_idle() -> None:
     out = provisional(PartitionState(3, 4))
-    assert (out.partials, out.mark) == ([], Mark(3, 4, 0, idle=True))
+    assert (out.partials, out.mark) == ([], Mark(3, 4, 0, idle=True, appended_ms=0))
 
 
 def test_counts_of_a_window_add_up_whatever_is_wrong_with_the_values() -> None:
