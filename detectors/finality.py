@@ -14,12 +14,13 @@ A window's moment never lies before that of an earlier window, so finality is on
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 import msgspec
 
 from driftline.detectors.partials import Mark
+from driftline.detectors.windows import NO_TIME
 
 EVER = 1 << 62
 """An append time after all others."""
@@ -85,6 +86,27 @@ def moments(marks: Mapping[int, Mark], final_ms: int) -> list[Moment]:
         found.append(Moment(end_ms, at))
         final_ms = end_ms
     return found
+
+
+def dragged_ms(marks: Mapping[int, Mark], distance_ms: int) -> int:
+    """End of the windows that are final where timestamps are the producers', and the log can't tell who is idle.
+
+    A partition that is idle by the wall clock is taken along at a distance from the foremost, so that it does not hold
+    back finality for ever.
+
+    Examples
+    --------
+    >>> dragged_ms({0: Mark(0, 2, 600), 1: Mark(1, 2, 60, idle=True)}, 300)
+    300
+    """
+    foremost = max(marks.values(), key=attrgetter("closed_ms"))
+    if len(marks) < foremost.partitions:
+        return 0
+    least_ms = foremost.closed_ms - distance_ms
+    dragged = {
+        place for place, mark in marks.items() if mark.idle and NO_TIME in (mark.appended_ms, foremost.appended_ms)
+    }
+    return min(max(mark.closed_ms, least_ms) if place in dragged else mark.closed_ms for place, mark in marks.items())
 
 
 def without(mark: Mark, past: Moment) -> Mark:

@@ -14,6 +14,7 @@ import numpy as np
 
 from driftline.detectors import finality
 from driftline.detectors.alerts import Alert, Window
+from driftline.detectors.earlier import Earlier
 from driftline.detectors.finality import EVER, Moment
 from driftline.detectors.judging import Verdict, judge_windows
 from driftline.detectors.layout import Layout
@@ -30,7 +31,6 @@ from driftline.detectors.reporting import (
     upheld,
 )
 from driftline.detectors.watch import ModelKey, Watch
-from driftline.detectors.windows import NO_TIME
 
 Item = Partial | Mark
 WINDOWS_AT_ONCE = 32
@@ -50,8 +50,7 @@ class ModelState:
     windows
         Newest partial per window start and input partition, of windows that are not final.
     earlier
-        Partials before those, by window start and partition, oldest first: a window may turn out to have been final
-        before the newest one was counted.
+        Partials before those, and what came too late.
     standings
         Per (kind, signal), where its alert stands after the last final window.
     provisional
@@ -65,36 +64,20 @@ class ModelState:
     key: ModelKey
     next_offset: int = 0
     windows: dict[int, dict[int, Partial]] = field(default_factory=dict)
-    earlier: dict[tuple[int, int], list[Partial]] = field(default_factory=dict)
+    earlier: Earlier = field(default_factory=Earlier)
     standings: dict[Subject, Standing] = field(default_factory=dict)
     provisional: dict[str, Alert] = field(default_factory=dict)
     drafts: dict[int, tuple[dict[int, Partial], Verdict, Layout]] = field(default_factory=dict)
     is_dirty: bool = True
 
     def keep(self, partial: Partial) -> None:
-        """Take a window's newest partial of a partition; one with other counts by later records replaces none."""
+        """Take in a partial of a window that is not final."""
         parts = self.windows.setdefault(partial.start_ms, {})
-        known = parts.get(partial.partition)
-        if known is not None:
-            if partial.upto < known.upto or (partial.vector, partial.changes) == (known.vector, known.changes):
-                return
-            if partial.appended_ms > known.appended_ms:
-                self.earlier.setdefault((partial.start_ms, partial.partition), []).append(known)
-        parts[partial.partition] = partial
-
-    def as_of(self, start_ms: int, appended_ms: int) -> dict[int, Partial]:
-        """A window's partials by records that were appended up to a moment."""
-        found = {}
-        for partition, newest in self.windows[start_ms].items():
-            counted = [*self.earlier.get((start_ms, partition), ()), newest]
-            if counted[0].appended_ms <= appended_ms:
-                found[partition] = [each for each in counted if each.appended_ms <= appended_ms][-1]
-        return found
+        parts[partial.partition] = self.earlier.newest(parts.get(partial.partition), partial)
 
     def forget(self, start_ms: int) -> None:
         """Drop a window that is final."""
-        for partition in self.windows.pop(start_ms):
-            self.earlier.pop((start_ms, partition), None)
+        del self.windows[start_ms]
         self.drafts.pop(start_ms, None)
         self.is_dirty = True
 
@@ -129,11 +112,24 @@ class FleetState:
 
 @dataclass(slots=True)
 class Judged:
-    """Outputs of one step: verdicts and alerts, in order; partials that came for windows that are final already."""
+    """Outputs of one step.
+
+    Parameters
+    ----------
+    verdicts, alerts
+        In order.
+    stale
+        Partials that came for windows that are final already.
+    missed
+        Records that these windows' verdicts lack: their partition had been idle.
+    unmatched
+        Partials of another baseline than their window is judged by.
+    """
 
     verdicts: list[Verdict] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     stale: int = 0
+    missed: int = 0
     unmatched: int = 0
 
 
@@ -160,22 +156,28 @@ def step(state: FleetState, items: Iterable[tuple[int, Item]], watch: Watch) -> 
 
 def _take_partial(state: FleetState, offset: int, partial: Partial, watch: Watch, out: Judged) -> None:
     """Keep the newest partial of a window and partition. A window that is final takes none: it is a repetition."""
-    if partial.start_ms + watch.plan.window_ms <= state.final_ms:
+    key, end_ms = (partial.model, partial.version), partial.start_ms + watch.plan.window_ms
+    mark = state.marks.get(partial.partition)
+    if end_ms <= state.final_ms:
         out.stale += 1
-        return
-    key = (partial.model, partial.version)
+        if mark is None or end_ms <= mark.closed_ms:
+            return  # a repetition
     model = state.models.setdefault(key, ModelState(key))
     if offset < model.next_offset:
         return
     model.next_offset, model.is_dirty = offset + 1, True
-    model.keep(partial)
+    if end_ms <= state.final_ms:
+        out.missed += model.earlier.missed(partial)
+    else:
+        model.keep(partial)
 
 
 def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None:
     """Take in what a partition tells of itself, and make final what that settles."""
     state.marks[mark.partition] = finality.merged(state.marks.get(mark.partition), mark)
     moments = finality.moments(state.marks, state.final_ms)
-    if (dragged_ms := _dragged_ms(state, watch)) > (moments[-1].end_ms if moments else state.final_ms):
+    dragged_ms = finality.dragged_ms(state.marks, watch.plan.max_provisional_windows * watch.plan.window_ms)
+    if dragged_ms > (moments[-1].end_ms if moments else state.final_ms):
         moments.append(Moment(dragged_ms, EVER))
     if not moments:
         return
@@ -183,6 +185,9 @@ def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None
     state.marks = {place: finality.without(each, moments[-1]) for place, each in state.marks.items()}
     due = _windows(state, state.final_ms - watch.plan.window_ms)
     _finish(due, moments, watch, out)
+    closed_ms = {place: each.closed_ms for place, each in state.marks.items()}
+    for model in state.models.values():
+        model.earlier.forget(closed_ms, watch.plan.window_ms)
 
 
 def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, int]]:
@@ -193,31 +198,17 @@ def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, i
     ]
 
 
-def _dragged_ms(state: FleetState, watch: Watch) -> int:
-    """End of the windows that are final under CreateTime, where the log can't tell that a partition is idle.
-
-    One that is idle by the wall clock is taken along at the plan's distance from the foremost, so that it holds back
-    finality for ``max_provisional_windows``, not for ever.
-    """
-    marks = state.marks.values()
-    foremost = max(marks, key=lambda mark: mark.closed_ms)
-    if len(state.marks) < foremost.partitions:
-        return 0
-    dragged_ms = foremost.closed_ms - watch.plan.max_provisional_windows * watch.plan.window_ms
-    dragged = [mark.idle and NO_TIME in (mark.appended_ms, foremost.appended_ms) for mark in marks]
-    return min(
-        max(mark.closed_ms, dragged_ms) if is_dragged else mark.closed_ms
-        for mark, is_dragged in zip(marks, dragged, strict=True)
-    )
-
-
 def _finish(due: Sequence[tuple[ModelState, int]], moments: Sequence[Moment], watch: Watch, out: Judged) -> None:
     """Final verdicts on windows, each by the records that were appended up to its moment."""
     found = []
     for model, start_ms in due:
         moment = moments[bisect_left(moments, (start_ms + watch.plan.window_ms,))]
-        parts = model.as_of(start_ms, moment.appended_ms)
-        out.stale += len(model.windows[start_ms]) - len(parts)
+        parts = {}
+        for partition, newest in model.windows[start_ms].items():
+            counted, missed = model.earlier.settle(newest, moment.appended_ms)
+            out.missed += missed
+            if counted is not None:
+                parts[partition] = counted
         if parts:
             found.append((model, start_ms, parts))
         else:

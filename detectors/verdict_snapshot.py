@@ -21,6 +21,7 @@ class _Model(msgspec.Struct, array_like=True, frozen=True):
     partials: list[Partial]
     standings: list[tuple[str, str, Standing]]
     provisional: list[Alert]
+    counted: list[tuple[int, int, int]]
 
 
 class _Fleet(msgspec.Struct, array_like=True, frozen=True):
@@ -62,12 +63,13 @@ def _model_bytes(model: ModelState, marks: _Marks, partition: int, plan_hash: st
         *model.key,
         [
             part
-            for start_ms, parts in sorted(model.windows.items())
-            for partition, newest in sorted(parts.items())
-            for part in (*model.earlier.get((start_ms, partition), ()), newest)
+            for _, parts in sorted(model.windows.items())
+            for _, newest in sorted(parts.items())
+            for part in model.earlier.all(newest)
         ],
         [(*subject, standing) for subject, standing in sorted(model.standings.items())],
         [alert for _, alert in sorted(model.provisional.items())],
+        [(*place, n) for place, n in sorted(model.earlier.counted.items())],
     )
     return seal(content, marks, plan=plan_hash, baseline="", next_offset=model.next_offset)
 
@@ -128,5 +130,6 @@ def _model(raw: bytes, partition: int, key: bytes) -> tuple[ModelState, _Positio
     for part in content.partials:
         model.keep(part)
     model.standings = {(kind, signal): standing for kind, signal, standing in content.standings}
+    model.earlier.counted = {(start_ms, partition): n for start_ms, partition, n in content.counted}
     model.provisional = {alert.id: alert for alert in content.provisional}
     return model, _Position(envelope.next_offset, marks)

@@ -193,6 +193,7 @@ class VerdictStage:
     def _export(self, out: Judged) -> None:
         metrics = self._shared.metrics
         metrics.stale_partials.inc(out.stale)
+        metrics.missed_records.inc(out.missed)
         metrics.unmatched_partials.inc(out.unmatched)
         for found in out.verdicts:
             if found.final:

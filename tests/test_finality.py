@@ -290,6 +290,16 @@ def test_what_a_partition_adds_after_it_was_idle_comes_too_late() -> None:
     assert found[START_MS + 5 * WINDOW_MS] == ([12, 12], 0)
 
 
+def test_records_that_no_verdict_holds_are_counted_once() -> None:
+    quiet, woken = busy(40), [at(20, 300), at(21, 301), at(22, 340), *(at(second) for second in range(340, 400, 5))]
+    logs = [busy(), [*quiet, *woken]]
+    rng = dice(1)
+    for order in (0, 1):
+        lists = [told(logs, place, rng) for place in (order, 1 - order)]
+        _, out = verdict.step(FleetState(0), list(enumerate([*lists[0], *lists[1]])), WATCH)
+        assert out.missed == 3
+
+
 # Controls.
 
 
