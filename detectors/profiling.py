@@ -88,7 +88,7 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
 def provisional(state: PartitionState) -> Profiled:
     """What an idle partition tells stage 2: its open windows as they stand. The state stays as it is."""
     out = Profiled(partials=_open_windows(state, state.next_offset))
-    out.mark = _idle_mark(state, _appended_ms(state.clock))
+    out.mark = _idle_mark(state, state.clock.through_ms)
     return out
 
 
@@ -147,15 +147,10 @@ class _Facts:
             state.partition,
             state.partitions,
             state.closed_ms,
-            appended_ms=_appended_ms(state.clock),
+            appended_ms=state.clock.through_ms,
             closings=tuple(self.closings),
             idle_spans=tuple(self.idle_spans),
         )
-
-
-def _appended_ms(clock: Clock) -> int:
-    """The highest append time, 0 before the first record; ``NO_TIME`` where timestamps are the producers'."""
-    return max(0, clock.appended_ms) if clock.by_broker else NO_TIME
 
 
 @dataclass(frozen=True, slots=True)

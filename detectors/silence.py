@@ -35,6 +35,11 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     upto: int = 0
     silences: int = 0
 
+    @property
+    def through_ms(self) -> int:
+        """Append time up to which the log is known, 0 before the first record; ``NO_TIME`` after a producer's."""
+        return max(0, self.appended_ms) if self.by_broker else NO_TIME
+
     def idle_from(self, idle_after_ms: int) -> int | None:
         """Append time from which the partition counts as idle if no record follows; None where its log can't tell.
 

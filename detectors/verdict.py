@@ -20,16 +20,13 @@ from driftline.detectors.judging import Verdict, judge_windows
 from driftline.detectors.layout import Layout
 from driftline.detectors.measuring import Evidence
 from driftline.detectors.partials import Mark, Partial
-from driftline.detectors.policy import Standing, is_idle, judge
+from driftline.detectors.policy import Standing
 from driftline.detectors.reporting import (
-    Finding,
     Subject,
-    change_alerts,
     retraction,
-    subjects,
-    transition_alert,
     upheld,
 )
+from driftline.detectors.transitions import alerts_of
 from driftline.detectors.watch import ModelKey, Watch
 
 Item = Partial | Mark
@@ -218,7 +215,7 @@ def _finish(due: Sequence[tuple[ModelState, int]], moments: Sequence[Moment], wa
         if verdict is None or layout is None:
             continue
         out.verdicts.append(verdict)
-        alerts = _alerts(layout, verdict, model.standings)
+        alerts = alerts_of(layout, verdict, model.standings)
         out.alerts += [*alerts, *_corrections(model, start_ms, alerts)]
 
 
@@ -270,33 +267,6 @@ def _merged(key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: W
     return Evidence(layout, Window(start_ms, start_ms + watch.plan.window_ms), vector, changes)
 
 
-def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]) -> list[Alert]:
-    """Alerts of one window; ``standings`` is brought up to date."""
-    alerts = change_alerts(layout, verdict)
-    if verdict.drift is None:
-        return alerts
-    drifting = _drifting(subjects(layout, verdict), standings)
-    for subject in sorted(drifting.keys() | standings.keys()):
-        before = standings.get(subject, Standing())
-        standing, transition = judge(layout.plan.policy, before, drifted=subject in drifting)
-        standings[subject] = standing
-        if is_idle(standing):
-            del standings[subject]
-        if transition:
-            severity = standing.severity or before.severity or "warning"
-            alerts.append(transition_alert(layout, verdict, subject, drifting.get(subject), transition, severity))
-    return alerts
-
-
-def _drifting(found: Mapping[Subject, Finding], standings: Mapping[Subject, Standing]) -> dict[Subject, Finding]:
-    """What alarms, and open alerts on signals that are still listed."""
-    drifting = {subject: finding for subject, finding in found.items() if finding.alarms}
-    for (_, signal), finding in found.items():
-        still = [subject for subject, each in standings.items() if each.severity and subject[1] == signal]
-        drifting |= {subject: finding for subject in still if subject not in drifting}
-    return drifting
-
-
 def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
     """Judge what only idle partitions hold back. Each verdict goes by the history that it would have."""
     if len(state.marks) < next(iter(state.marks.values())).partitions:
@@ -308,7 +278,7 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
         standings = dict(model.standings)
         drafts = [model.drafts[start_ms] for _, start_ms in own if start_ms in model.drafts]
         for _, verdict, layout in drafts:
-            for alert in _alerts(layout, verdict, standings):
+            for alert in alerts_of(layout, verdict, standings):
                 if alert.id not in model.provisional:
                     model.provisional[alert.id] = alert
                     model.is_dirty = True

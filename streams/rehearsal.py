@@ -6,6 +6,7 @@ A schedule is a list of turns. What it does not do is done at the end, undisturb
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
@@ -268,9 +269,9 @@ async def _thaw(rehearsal: Rehearsal, turn: Turn) -> None:
         await member.pumps[topic].release([partition])
 
 
-async def _idle(rehearsal: Rehearsal, turn: Turn) -> None:
-    """A partition stays silent for a while, or its worker thinks so."""
-    rehearsal.now_s += IDLE_S
+async def _wait(rehearsal: Rehearsal, turn: Turn, seconds: float) -> None:
+    """Time passes, and the partition's owner looks at its clock."""
+    rehearsal.now_s += seconds
     owner = rehearsal.owner(turn)
     await owner.pumps[turn.place[0]].tick()
     owner.sink.flush()
@@ -279,14 +280,6 @@ async def _idle(rehearsal: Rehearsal, turn: Turn) -> None:
 async def _append(rehearsal: Rehearsal, turn: Turn) -> None:
     """Services publish records."""
     rehearsal.append(turn.n)
-
-
-async def _settle(rehearsal: Rehearsal, turn: Turn) -> None:
-    """So much time passes that whatever has an append time that was known before can be read."""
-    rehearsal.now_s += SETTLING_S
-    owner = rehearsal.owner(turn)
-    await owner.pumps[turn.place[0]].tick()
-    owner.sink.flush()
 
 
 TURNS: dict[str, Callable[[Rehearsal, Turn], Awaitable[None]]] = {
@@ -298,7 +291,7 @@ TURNS: dict[str, Callable[[Rehearsal, Turn], Awaitable[None]]] = {
     "revoke": _revoke,
     "freeze": _freeze,
     "thaw": _thaw,
-    "idle": _idle,
+    "idle": partial(_wait, seconds=IDLE_S),
     "append": _append,
-    "settle": _settle,
+    "settle": partial(_wait, seconds=SETTLING_S),
 }
