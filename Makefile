@@ -7,8 +7,11 @@ READY := .venv/.ready
 COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 PROGRAMS = $(shell grep -d skip -lE '^\#!.*python' $(filter-out %.py %/,$(wildcard scripts/* benchmarks/*)) /dev/null)
 
+# What takes longer than a run of the tests may: those of these targets that there are.
+NIGHTLY := $(filter laws scorecard real-files chaos,$(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST))))
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench curves peers chaos chaos-quick soak clean
+.PHONY: help venv demo test lint types lock bench curves peers laws chaos chaos-quick soak nightly clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -55,11 +58,22 @@ peers:  ## Make the environments of the peers in benchmarks/peers
 soak: $(READY)  ## Half an hour at half of the maximum rate on a real Kafka: nothing may grow
 	$(BIN)/python -m tests.soak
 
+laws: $(READY)  ## Try the laws and crashes with ten thousand examples each
+	$(BIN)/pytest -q --hypothesis-profile=chaos tests/test_laws.py tests/test_crashes.py
+
 chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result; SEEDS=3 for more
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --out docs/recovery.md
 
 chaos-quick: $(READY)  ## A few of these crashes, in three minutes
 	$(BIN)/python -m tests.chaos --quick
+
+nightly: SEEDS = 3
+nightly: $(READY)  ## Run all that takes long, one after the other, with a table of results; logs in .cache/nightly
+	@mkdir -p .cache/nightly; failed=0; for each in $(NIGHTLY); do \
+		log=.cache/nightly/$$each.log; began=$$(date +%s); \
+		if $(MAKE) $$each SEEDS=$(SEEDS) > $$log 2>&1; then result=passed; else result=FAILED; failed=1; fi; \
+		printf '%-12s %s %6d s  %s\n' $$each $$result $$(($$(date +%s) - began)) $$log; \
+	done; exit $$failed
 
 clean:  ## Remove the environment, caches and build products
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

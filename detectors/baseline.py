@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import orjson
 
-from driftline.detectors.errors import OperatorError, UnknownFormat
+from driftline.detectors.errors import BUILD_BASELINE, OperatorError, UnknownFormat
 
 FORMAT = "driftline.baseline/2"
 N_TAILS = 10
@@ -178,10 +178,10 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         try:
             found = msgspec.json.decode(raw, type=_Envelope).format
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise OperatorError(f"not a baseline profile: {error}; make one with `driftline baseline build`") from error
+            raise OperatorError(f"not a baseline profile: {error}; make one with {BUILD_BASELINE}") from error
         if found != FORMAT:
             raise UnknownFormat(
-                f"baseline format {found!r} is not {FORMAT!r}: rebuild it with `driftline baseline build`, or upgrade driftline"
+                f"baseline format {found!r} is not {FORMAT!r}: rebuild it with {BUILD_BASELINE}, or upgrade driftline"
             )
         try:
             baseline = msgspec.json.decode(raw, type=cls)
@@ -196,7 +196,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.hash != (expected := content_hash(self)):
             raise OperatorError(
                 f"baseline {self.model}|{self.version}: hash is {self.hash!r} but the content's is {expected!r}; "
-                "rebuild it with `driftline baseline build`, and override thresholds in the plan, not here"
+                f"rebuild it with {BUILD_BASELINE}, and override thresholds in the plan, not here"
             )
         return self
 

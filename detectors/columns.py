@@ -23,7 +23,7 @@ class Columns:
     finite
         Which numeric values are finite, shape (numeric signals, n).
     mistyped
-        Which numeric values are of the wrong type, same shape.
+        Which values are of the wrong type, shape (signals, n).
     cells
         Cell of the layout that each value is counted in, shape (signals, n).
     scores
@@ -53,12 +53,12 @@ def columns(predictions: Sequence[Prediction], layout: Layout) -> Columns:
 def columns_of(predictions: Sequence[Prediction], chosen: Sequence[Chosen]) -> list[Columns]:
     """Turn records of several model versions into columns.
 
-    Models whose signals have the same names are read together, in the order of the batch: so the records lie in
-    memory, and a few rows of each of many models cost little more than as many rows of one.
+    Models whose signals have the same names and numeric markers are read together, in the order of the batch: so the
+    records lie in memory, and a few rows of each of many models cost little more than as many rows of one.
     """
-    alike: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+    alike: dict[tuple[tuple[object, ...], ...], list[int]] = {}
     for place, (_, layout) in enumerate(chosen):
-        alike.setdefault((layout.numeric, layout.categorical), []).append(place)
+        alike.setdefault((layout.numeric, layout.categorical, layout.markers), []).append(place)
     found: dict[int, Columns] = {}
     for places in alike.values():
         found |= zip(places, _read(predictions, [chosen[place] for place in places]), strict=True)
@@ -66,18 +66,22 @@ def columns_of(predictions: Sequence[Prediction], chosen: Sequence[Chosen]) -> l
 
 
 def _read(predictions: Sequence[Prediction], chosen: Sequence[Chosen]) -> Iterator[Columns]:
-    """Read rows by layouts whose signals have the same names."""
+    """Read rows by layouts whose signals have the same names and numeric markers."""
     rows = np.concatenate([each.rows for each in chosen])
     order = rows.argsort()
     read = [predictions[row] for row in rows[order].tolist()]
     features, outputs = [each.features for each in read], [each.prediction for each in read]
     layout = chosen[0].layout
-    numeric, mistyped = numbers(features, outputs, layout.numeric)
-    cells = np.empty((len(layout.signals), rows.size), np.int64)
+    cells, mistyped = (
+        np.empty((len(layout.signals), rows.size), np.int64),
+        np.empty((len(layout.signals), rows.size), np.bool_),
+    )
+    k = len(layout.numeric)
+    numeric, mistyped[:k] = numbers(features, outputs, layout.numeric, layout.markers)
     reader = np.repeat(np.arange(len(chosen)), [each.rows.size for each in chosen])[order].tolist()
     for place, name in enumerate(layout.categorical):
         tables = [each.layout.levels[place] for each in chosen]
-        cells[len(layout.numeric) + place] = level_places(features, outputs, name, tables, reader)
+        cells[k + place], mistyped[k + place] = level_places(features, outputs, name, tables, reader)
     if len(chosen) > 1:  # rows of each layout side by side again
         back = order.argsort()
         numeric, mistyped, cells = numeric[:, back], mistyped[:, back], cells[:, back]

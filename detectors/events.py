@@ -23,31 +23,38 @@ NONE = Violations(*np.empty((3, 0), np.int64))
 
 
 def violations(seen: Columns, layout: Layout) -> Violations:
-    """Find every value that breaks an armed constraint."""
+    """Find every value that breaks an armed constraint; and of the wrong type, also where the baseline has such."""
     k = len(layout.numeric)
     missing = layout.missing_cell[:, None]
     low, high = layout.bounds
     all_finite, all_known = bool(seen.finite.all()), bool((seen.cells[k:] < missing[k:] - 1).all())
     with np.errstate(invalid="ignore"):  # NaN compares as inside
         outside = (seen.numeric < low[:, None]) | (seen.numeric > high[:, None])
-    found = [*_places(outside & seen.finite, layout, "range", 0)]
+    found = [*_places(outside & seen.finite, layout.armed["range"], "range", 0)]
     if not (all_finite and all_known):
-        found += _places(seen.cells == missing, layout, "null", 0)
-        found += _places(seen.cells[k:] == missing[k:] - 1, layout, "category", k)
+        found += _places((seen.cells == missing) & ~seen.mistyped, layout.armed["null"], "null", 0)
+        found += _places(seen.cells[k:] == missing[k:] - 1, layout.armed["category"], "category", k)
     if not all_finite:
-        infinite = np.isinf(seen.numeric)
-        found += _places(seen.mistyped, layout, "type", 0)
-        found += _places(infinite & ~seen.mistyped, layout, "finite", 0)
+        found += _places(np.isinf(seen.numeric) & ~seen.mistyped[:k], layout.armed["finite"], "finite", 0)
+    if seen.mistyped.any():
+        found += _places(seen.mistyped, layout.typed, "type", 0)
     if not found:
         return NONE
     table = np.concatenate(found, axis=1)
     return Violations(*table[:, np.lexsort((table[2], table[1], table[0]))])
 
 
-def _places(broken: Mask, layout: Layout, constraint: str, first: int) -> Iterator[I64]:
+def armed(broken: Violations, layout: Layout) -> Violations:
+    """Those that are worth an event: numbers as text are none where the baseline has some, however they are counted."""
+    table = np.array([layout.armed[constraint] for constraint in CONSTRAINTS])
+    kept = table[broken.constraints, broken.signals]
+    return broken if kept.all() else Violations(*(part[kept] for part in broken))
+
+
+def _places(broken: Mask, held: Mask, constraint: str, first: int) -> Iterator[I64]:
     """Rows, constraint and signals at which a mask of shape (signals from ``first`` on, n) holds, shape (3, hits)."""
     if broken.any():
-        signals, rows = (broken & layout.armed[constraint][first : first + len(broken), None]).nonzero()
+        signals, rows = (broken & held[first : first + len(broken), None]).nonzero()
         yield np.array([rows, np.full_like(rows, CONSTRAINTS.index(constraint)), signals + first])
 
 

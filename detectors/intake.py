@@ -10,10 +10,11 @@ from driftline.detectors.alerts import Alert, Origin, Window
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.columns import Chosen, Columns, columns_of
-from driftline.detectors.events import Record, Violations, constraint_event, outlier_event, violations
+from driftline.detectors.events import Record, Violations, armed, constraint_event, outlier_event, violations
 from driftline.detectors.layout import CONSTRAINTS, Layout
 from driftline.detectors.online import Change, Online, outlier_p_values
 from driftline.detectors.partials import ChangePoint, Mark, Partial
+from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch
 from driftline.detectors.watch import ModelKey, Watch
 
@@ -30,8 +31,8 @@ class Profiled:
         Single-record alerts, in log order per model version.
     rejected
         (offset, reason) of records that can't be used.
-    accepted, late, skipped
-        How the others fared; ``skipped`` were in the state already.
+    accepted, late, flushes, skipped
+        How the others fared; ``flushes`` were flush marks, ``skipped`` were in the state already.
     """
 
     partials: list[Partial] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Profiled:
     rejected: list[tuple[int, str]] = field(default_factory=list)
     accepted: int = 0
     late: int = 0
+    flushes: int = 0
     skipped: int = 0
 
 
@@ -102,27 +104,34 @@ class Observed:
     online: Online | None
 
 
-def take_in(groups: Iterable[tuple[Cell, Rows]], batch: Batch, watch: Watch, out: Profiled) -> None:
-    """Add each model version's records to its windows and feed its detectors."""
-    observed = [each for cell, rows in groups for each in _observed(cell, rows, watch, out)]
+def take_in(
+    groups: Iterable[tuple[Cell, Rows]], batch: Batch, horizon_ms: I64 | None, watch: Watch, out: Profiled
+) -> None:
+    """Add each model version's records to its windows and feed its detectors.
+
+    ``horizon_ms`` is, per record of the batch, the start of the last window that is not far ahead; None if none is.
+    """
+    observed = [each for cell, rows in groups for each in _observed(cell, rows, horizon_ms, watch, out)]
     seen = columns_of(batch.predictions, [Chosen(each.rows.places, each.layout) for each in observed])
     p_values = outlier_p_values([(each.online, own) for each, own in zip(observed, seen, strict=True)])
     for each, own, chances in zip(observed, seen, p_values, strict=True):
         _count(each, own, chances, batch, out)
 
 
-def _observed(cell: Cell, rows: Rows, watch: Watch, out: Profiled) -> list[Observed]:
+def _observed(cell: Cell, rows: Rows, horizon_ms: I64 | None, watch: Watch, out: Profiled) -> list[Observed]:
     """What of one model version's records is timely; the rest is told of."""
     fresh = rows.where(rows.offsets >= cell.next_offset)
     out.skipped += rows.places.size - fresh.places.size
     if not fresh.places.size:
         return []  # not changed: a snapshot of a cell that is ahead of its partition must not be dated back
+    # Not the batch's: more of it may follow.
+    cell.next_offset, cell.is_dirty = max(cell.next_offset, int(fresh.offsets[-1]) + 1), True
     layouts = {start: _layout(cell, start, watch) for start in fresh.starts}
     _reject_unwatched(fresh, layouts, out)
+    if horizon_ms is not None:
+        fresh = _within_bounds(cell, fresh, horizon_ms, layouts, watch.plan, out)
     if fresh.is_late.any():
         _count_late(cell, fresh.where(fresh.is_late), layouts, out)
-    cell.next_offset = max(cell.next_offset, int(fresh.offsets[-1]) + 1)  # not the batch's: more of it may follow
-    cell.is_dirty = True
     return [
         Observed(cell, layout, chosen, cell.detectors(layout) if is_fed else None)
         for layout, chosen, is_fed in _by_layout(fresh.where(~fresh.is_late), layouts)
@@ -139,6 +148,29 @@ def _layout(cell: Cell, start_ms: int, watch: Watch) -> Layout | None:
 def _reject_unwatched(rows: Rows, layouts: Mapping[int, Layout | None], out: Profiled) -> None:
     for start in [start for start, layout in layouts.items() if layout is None]:
         out.rejected += [(offset, "no_baseline_yet") for offset in rows.offsets[rows.start_ms == start].tolist()]
+
+
+def _within_bounds(
+    cell: Cell, rows: Rows, horizon_ms: I64, layouts: Mapping[int, Layout | None], plan: Plan, out: Profiled
+) -> Rows:
+    """Reject records that would open more windows far ahead of event time than the plan allows.
+
+    A window is far ahead where few clocks believe in it, or after a silence, until enough records confirm that time has
+    gone on. It is kept: it may be right. Were there no bound, a clock that shows any time could open ever more.
+    """
+    horizon_ms = horizon_ms[rows.places]
+    most = plan.max_open_windows - plan.max_open_windows // 2
+    ahead, kept = set(cell.windows), np.ones(rows.places.size, np.bool_)
+    for row in (rows.start_ms > horizon_ms).nonzero()[0].tolist():
+        start, horizon = int(rows.start_ms[row]), int(horizon_ms[row])
+        if start in ahead or layouts[start] is None:
+            continue
+        if sum(each > horizon for each in ahead) < most:
+            ahead.add(start)
+        else:
+            kept[row] = False
+    out.rejected += [(offset, "ahead") for offset in rows.offsets[~kept].tolist()]
+    return rows.where(kept)
 
 
 def _count_late(cell: Cell, late: Rows, layouts: Mapping[int, Layout | None], out: Profiled) -> None:
@@ -212,6 +244,7 @@ class _Records:
 def _events(window: OpenWindow, records: _Records, seen: Columns, broken: Violations) -> Iterator[Alert]:
     """Alerts for the first broken constraints of a window."""
     layout = window.layout
+    broken = armed(broken, layout) if broken.rows.size else broken
     for place in range(window.allow("data_quality", broken.rows.size)):
         row, constraint, signal = (int(each[place]) for each in broken)
         value = float(seen.numeric[signal, row]) if signal < len(layout.numeric) else np.inf

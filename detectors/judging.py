@@ -19,7 +19,7 @@ from driftline.detectors.partials import ChangePoint
 from driftline.detectors.rates import two_proportion_p_value
 
 FORMAT = "driftline.window/1"
-QUALITY_CAUSES = ("missing", "nonfinite", "unseen")
+QUALITY_CAUSES = ("missing", "nonfinite", "unseen", "type")
 """Component tests that tell of values which are no values: a matter of data quality."""
 BEYOND_DOUBT = 1e-15
 """Smaller p-values are ranked no further."""
@@ -87,6 +87,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         What was judged.
     n, late
         Records in the window; records that came too late while it was the newest.
+    late_share
+        late / (n + late); 0 without records.
     final
         False while idle partitions may still add to it.
     baseline, plan
@@ -111,6 +113,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     window: Window
     n: int
     late: int
+    late_share: float
     final: bool
     baseline: str
     plan: str
@@ -141,13 +144,15 @@ def _judged(evidence: Evidence, measured: Measured, *, final: bool) -> Verdict:
         moved |= _far(layout, measured.scores)
     rate = _outlier_rate(layout, vector) if evidence.is_enough else _counted(layout, vector)
     drift = bool(moved or rate.drift) if evidence.is_enough else None
+    late = int(vector[LATE])
     return Verdict(
         id=digest(baseline.model, baseline.version, window.start_ms, baseline.hash, layout.plan_hash),
         model=baseline.model,
         version=baseline.version,
         window=window,
         n=evidence.n,
-        late=int(vector[LATE]),
+        late=late,
+        late_share=round(late / max(1, evidence.n + late), 6),
         final=final,
         baseline=baseline.hash,
         plan=layout.plan_hash,

@@ -222,10 +222,13 @@ class Layout:
 
     @cached_property
     def armed(self) -> dict[str, Mask]:
-        """Per constraint, which signals it holds for: only what the baseline never did is worth an event."""
+        """Per constraint, which signals it holds for: only what the baseline never did is worth an event.
+
+        Values of the wrong type are counted everywhere (``typed``).
+        """
         signals = [self.baseline.signals[name] for name in self.signals]
         never = {
-            "type": [True for _ in signals],
+            "type": [not (isinstance(signal, NumericSignal) and signal.text) for signal in signals],
             "null": [signal.missing == 0 for signal in signals],
             "range": [isinstance(signal, NumericSignal) for signal in signals],
             "category": [isinstance(signal, CategoricalSignal) and signal.closed for signal in signals],
@@ -245,7 +248,27 @@ class Layout:
     @cached_property
     def levels(self) -> list[Levels]:
         """Per categorical signal, a place for each level, for unseen ones and for a missing value."""
-        return [places_of(tuple(sorted(signal.levels))) for signal in self._categorical]
+        return [
+            places_of(tuple(sorted(signal.levels)), signal.markers, boolean=signal.boolean)
+            for signal in self._categorical
+        ]
+
+    @cached_property
+    def markers(self) -> tuple[tuple[str, ...], ...]:
+        """Per numeric signal, the texts that stand for a missing value."""
+        return tuple(self.baseline.signals[name].markers for name in self.numeric)
+
+    @cached_property
+    def typed(self) -> Mask:
+        """Signals whose values of the wrong type are counted: those for which the plan has the constraint on."""
+        return np.array([bool(self.rule("type", name).enabled) for name in self.signals], np.bool_)
+
+    @cached_property
+    def text(self) -> dict[str, tuple[int, int]]:
+        """Of typed numeric signals, how many numbers were text in the baseline, and where the vector counts such."""
+        first, is_typed = int(self.starts[-1]) + CONSTRAINTS.index("type") * len(self.signals), self.typed.tolist()
+        signals = [(row, name, self.baseline.signals[name]) for row, name in enumerate(self.numeric) if is_typed[row]]
+        return {name: (each.text, first + row) for row, name, each in signals if isinstance(each, NumericSignal)}
 
     @cached_property
     def level_cells(self) -> tuple[I64, I64]:

@@ -31,11 +31,12 @@ class Marginal:
     """p-value by test, 1.0 where the records leave nothing to test.
 
     ``shape`` (chi-square over the cells; for a numeric signal what location and scale leave of it), ``location`` and
-    ``scale`` (numeric only), ``missing``, ``nonfinite`` (numeric only), ``unseen`` (categorical only).
+    ``scale`` (numeric only), ``missing``, ``nonfinite`` (numeric only), ``unseen`` (categorical only), and ``type``
+    (numeric only, and only where there are values of the wrong type).
     """
 
 
-def numeric_tests(reference: I64, current: I64) -> list[Marginal]:
+def numeric_tests(reference: I64, current: I64, text: I64 | None = None) -> list[Marginal]:
     r"""Test numeric signals: location, scale and shape over ordered bins, share of missing and of non-finite values.
 
     The statistic X2 of :func:`~driftline.detectors.distances.chi_square` over adjacent bins, pooled, is split into
@@ -53,6 +54,9 @@ def numeric_tests(reference: I64, current: I64) -> list[Marginal]:
     reference, current
         Records per cell of baseline and window, a row for each signal, shape (signals, k + 3): k + 1 ordered bins
         (open tails), then missing, then non-finite.
+    text
+        Rows whose value is of the wrong type, text that holds a number among them, in baseline and window, shape
+        (signals, 2). Their share is one more test where there are any.
 
     Returns
     -------
@@ -71,7 +75,9 @@ def numeric_tests(reference: I64, current: I64) -> list[Marginal]:
     tests = _tested(_ordered, reference[:, :-2], current[:, :-2])
     _add_share(tests, "missing", reference, current, -2)
     _add_share(tests, "nonfinite", reference, current, -1)
-    return [_combined(each, ("shape", "location", "scale", "missing", "nonfinite")) for each in tests]
+    if text is not None and text.any():
+        _add_type(tests, text, reference.sum(axis=1), current.sum(axis=1))
+    return [_combined(each, ("shape", "location", "scale", "missing", "nonfinite"), ("type",)) for each in tests]
 
 
 def categorical_tests(reference: I64, current: I64) -> list[Marginal]:
@@ -131,9 +137,11 @@ def minimum_detectable_effect(n: int, m: int, p_value: float = 0.00525 / 20, pow
     return float((ndtri(1 - level / 2) + ndtri(power)) * np.sqrt(1 / n + 1 / m))
 
 
-def _combined(tests: dict[str, float], names: tuple[str, ...]) -> Marginal:
+def _combined(tests: dict[str, float], names: tuple[str, ...], rare: tuple[str, ...] = ()) -> Marginal:
     p_value = sidak(min(tests.values(), default=1.0), len(tests))
-    return Marginal(p_value, {name: tests.get(name, 1.0) for name in names})
+    return Marginal(
+        p_value, {name: tests.get(name, 1.0) for name in (*names, *(each for each in rare if each in tests))}
+    )
 
 
 _Found = Iterator[tuple[str, I64, Sequence[float]]]
@@ -156,6 +164,13 @@ def _add_share(tests: list[dict[str, float]], name: str, reference: I64, current
     for found, k, n, k0, m in zip(tests, *(side.tolist() for side in sides), strict=True):
         if 0 < k + k0 < n + m:
             found[name] = two_sided_p_value(k, n, k0, m)
+
+
+def _add_type(tests: list[dict[str, float]], text: I64, m: I64, n: I64) -> None:
+    """Test the share of values of the wrong type."""
+    for found, (k0, k), m_row, n_row in zip(tests, text.tolist(), m.tolist(), n.tolist(), strict=True):
+        if 0 < k + k0 < n_row + m_row:
+            found["type"] = two_sided_p_value(k, n_row, k0, m_row)
 
 
 def _add_unseen(tests: list[dict[str, float]], reference: I64, current: I64) -> None:

@@ -114,10 +114,26 @@ def _tables(evidence: Sequence[Evidence]) -> list[_Table]:
 def _add_tests(table: _Table, found: list[Measured]) -> None:
     is_on = [each.layout.watched("marginal") if each.is_enough else () for each in table.evidence]
     chosen = [row for row, (place, name) in enumerate(table.rows) if name in is_on[place]]
-    tests = (numeric_tests if table.is_numeric else categorical_tests)(table.reference[chosen], table.current[chosen])
+    reference, current = table.reference[chosen], table.current[chosen]
+    is_numeric, members = table.is_numeric, [table.rows[row] for row in chosen]
+    tests = (
+        numeric_tests(reference, current, _text(members, table.evidence))
+        if is_numeric
+        else categorical_tests(reference, current)
+    )
     for row, test in zip(chosen, tests, strict=True):
         place, name = table.rows[row]
         found[place].tests[name] = _kept(table.evidence[place].layout, name, test)
+
+
+def _text(members: Sequence[tuple[int, str]], evidence: Sequence[Evidence]) -> I64:
+    """Rows of the wrong type in baseline and window, of signals given by their windows' places and their names."""
+    found = np.zeros((len(members), 2), np.int64)
+    for row, (place, name) in enumerate(members):
+        if name in evidence[place].layout.text:
+            in_baseline, cell = evidence[place].layout.text[name]
+            found[row] = in_baseline, evidence[place].vector[cell]
+    return found
 
 
 def _kept(layout: Layout, name: str, test: Marginal) -> Marginal:

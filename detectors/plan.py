@@ -7,12 +7,26 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import orjson
+from msgspec import Meta
 
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.validation import validated
+
+# Upper bounds are far beyond use and far below where int64 arithmetic on event times would wrap.
+Length = Annotated[int, Meta(ge=1, le=366 * 86_400_000)]
+Lateness = Annotated[int, Meta(ge=0, le=366 * 86_400_000)]
+Ahead = Annotated[int, Meta(ge=0, le=100 * 366 * 86_400_000)]
+Count = Annotated[int, Meta(ge=1, le=10**6)]
+CountFromZero = Annotated[int, Meta(ge=0, le=10**6)]
+Rows = Annotated[int, Meta(ge=1, le=10**9)]
+Windows = Annotated[int, Meta(ge=1, le=1_000)]
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+Positive = Annotated[float, Meta(gt=0, le=1e300)]
+Name = Annotated[str, Meta(pattern=r"^[^|\x00-\x1f\x7f]{1,128}$")]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -23,15 +37,15 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     enabled
         Whether the detector runs.
     threshold
-        The detector's own: a p-value for tests, a confidence for ADWIN, a distance for distances.
+        The detector's own: a p-value for tests, a confidence for ADWIN, a distance for distances, a share of records.
     low, high
         Bounds of the ``range`` constraint in the signal's unit, instead of the baseline's.
     """
 
     enabled: bool | None = None
-    threshold: float | None = None
-    low: float | None = None
-    high: float | None = None
+    threshold: Positive | None = None
+    low: Finite | None = None
+    high: Finite | None = None
 
     def over(self, general: "Rule") -> "Rule":
         """This rule with what it leaves out taken from a more general one."""
@@ -53,7 +67,7 @@ class ModelPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
     detectors: dict[str, Rule] = {}
     signals: dict[str, SignalPlan] = {}
-    min_rows: int | None = None
+    min_rows: Rows | None = None
 
 
 _NO_OVERRIDES = ModelPlan()
@@ -70,9 +84,9 @@ class AlertPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         It is resolved after so many quiet judged windows in a row.
     """
 
-    page_windows: int = 2
-    page_of: int = 3
-    resolve_after: int = 3
+    page_windows: Windows = 2
+    page_of: Windows = 3
+    resolve_after: Windows = 3
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -110,20 +124,20 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Alert policy; rules for all models; overrides per model.
     """
 
-    window_ms: int = 60_000
-    lateness_ms: int = 10_000
-    idle_after_ms: int = 30_000
-    max_ahead_ms: int = 60_000
-    min_rows: int = 100
-    outlier_share: float = 0.01
-    events_per_window: int = 3
-    list_false_discovery: float = 0.05
-    max_models: int = 1_000
-    max_signals: int = 2_000
-    max_levels: int = 1_000
-    max_open_windows: int = 100
-    max_provisional_windows: int = 60
-    default_model: str | None = None
+    window_ms: Length = 60_000
+    lateness_ms: Lateness = 10_000
+    idle_after_ms: Length = 30_000
+    max_ahead_ms: Ahead = 60_000
+    min_rows: Rows = 100
+    outlier_share: Annotated[float, Meta(gt=0, lt=0.5)] = 0.01
+    events_per_window: CountFromZero = 3
+    list_false_discovery: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+    max_models: Count = 1_000
+    max_signals: Count = 2_000
+    max_levels: Count = 1_000
+    max_open_windows: Count = 100
+    max_provisional_windows: Count = 60
+    default_model: Name | None = None
     policy: AlertPolicy = AlertPolicy()
     detectors: dict[str, Rule] = {}
     models: dict[str, ModelPlan] = {}
@@ -191,49 +205,42 @@ def plan_from(document: Mapping[str, Any]) -> Plan:
     >>> plan_from({"window_ms": 0})
     Traceback (most recent call last):
     ...
-    driftline.detectors.errors.OperatorError: plan.window_ms = 0: must be at least 1
+    driftline.detectors.errors.Misfit: plan.window_ms = 0: expected `int` >= 1
     """
-    try:
-        plan = msgspec.convert(document, Plan)
-    except msgspec.ValidationError as error:
-        raise OperatorError(f"plan: {error}; `driftline config schema` lists the keys") from error
-    for key, least in _LEAST.items():
-        if (value := getattr(plan, key)) < least:
-            raise OperatorError(f"plan.{key} = {value}: must be at least {least}")
+    plan = validated(document, Plan, ("plan",))
     if plan.open_windows > plan.max_open_windows:
         raise OperatorError(
             f"plan.max_open_windows = {plan.max_open_windows}: lateness_ms = {plan.lateness_ms} keeps up to "
             f"{plan.open_windows} windows of window_ms = {plan.window_ms} open; make them longer, or raise it"
         )
-    if not 0 < plan.outlier_share < 0.5:
-        raise OperatorError(f"plan.outlier_share = {plan.outlier_share}: must lie between 0 and 0.5")
+    if plan.policy.page_windows > plan.policy.page_of:
+        raise OperatorError(
+            f"plan.policy.page_windows = {plan.policy.page_windows}: must be at most page_of = {plan.policy.page_of}"
+        )
     for place, rules in _all_rules(plan):
-        for name in rules.keys() - DETECTORS.keys():
-            raise OperatorError(f"{place}.{name}: no such detector; there are {', '.join(sorted(DETECTORS))}")
         for name, rule in rules.items():
-            _check_rule(f"{place}.{name}", name, rule)
-    _check_policy(plan.policy)
+            _check_rule(place, name, rule)
     return plan
 
 
 def _check_rule(place: str, detector: str, rule: Rule) -> None:
-    """Refuse numbers under which a detector could say nothing, or nothing but yes."""
-    if rule.threshold is not None:
-        most = 1.0 if detector in _PROBABILITIES else float("inf")
-        if not 0 < rule.threshold < most:
-            raise OperatorError(f"{place}.threshold = {rule.threshold}: must lie between 0 and {most:g}")
-    if rule.low is not None and rule.high is not None and rule.low > rule.high:
-        raise OperatorError(f"{place}.low = {rule.low}: must not exceed high = {rule.high}")
-
-
-def _check_policy(policy: AlertPolicy) -> None:
-    for key, value in msgspec.structs.asdict(policy).items():
-        if value < 1:
-            raise OperatorError(f"plan.policy.{key} = {value}: must be at least 1")
-    if policy.page_windows > policy.page_of:
+    """Refuse what a detector does not use, and numbers under which it could say nothing, or nothing but yes."""
+    key = f"{place}.{detector}"
+    if detector not in DETECTORS:
+        raise OperatorError(f"{key}: no such detector; there are {', '.join(sorted(DETECTORS))}")
+    if detector in _WHOLE and ".signals." in place:
         raise OperatorError(
-            f"plan.policy.page_windows = {policy.page_windows}: must be at most page_of = {policy.page_of}"
+            f"{key}: looks at records as a whole; set it in {place.partition('.signals.')[0]}.detectors"
         )
+    used = _FIELDS.get(detector, ())
+    for field in ("threshold", "low", "high"):
+        if (value := getattr(rule, field)) is not None and field not in used:
+            takes = " and ".join(("enabled", *used))
+            raise OperatorError(f"{key}.{field} = {value}: {detector} does not use it; it takes {takes}")
+    if rule.threshold is not None and detector in _PROBABILITIES and rule.threshold >= 1:
+        raise OperatorError(f"{key}.threshold = {rule.threshold}: must lie between 0 and 1")
+    if rule.low is not None and rule.high is not None and rule.low > rule.high:
+        raise OperatorError(f"{key}.low = {rule.low}: must not exceed high = {rule.high}")
 
 
 def _all_rules(plan: Plan) -> list[tuple[str, dict[str, Rule]]]:
@@ -245,23 +252,13 @@ def _all_rules(plan: Plan) -> list[tuple[str, dict[str, Rule]]]:
     return places
 
 
-_LEAST = MappingProxyType(
-    {
-        "window_ms": 1,
-        "lateness_ms": 0,
-        "idle_after_ms": 1,
-        "max_ahead_ms": 0,
-        "min_rows": 1,
-        "events_per_window": 0,
-        "max_models": 1,
-        "max_signals": 1,
-        "max_levels": 1,
-        "max_open_windows": 1,
-        "max_provisional_windows": 1,
-    }
+_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "outlier_rate", "late_share"})
+_WHOLE = frozenset({"half_space_trees", "outlier_rate", "late_share"})
+_DISTANCES = frozenset({"psi", "js", "ks", "wasserstein", "chi2"})
+_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {**dict.fromkeys(_PROBABILITIES | _DISTANCES, ("threshold",)), "range": ("low", "high")}
 )
-
-_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "outlier_rate"})
+"""What a rule takes beside ``enabled``."""
 
 # The shipped rules. The window budget of .007 is shared: three quarters to the marginal test of all signals
 # (Bonferroni), the rest to the window's rate of outliers.
@@ -279,6 +276,7 @@ DETECTORS: Mapping[str, Rule] = MappingProxyType(
         "adwin_scale": Rule(enabled=True, threshold=2e-5),
         "half_space_trees": Rule(enabled=True, threshold=1e-6),
         "outlier_rate": Rule(enabled=True, threshold=0.00175),
+        "late_share": Rule(enabled=True, threshold=0.2),
         "type": Rule(enabled=True),
         "null": Rule(enabled=True),
         "range": Rule(enabled=True),

@@ -18,10 +18,13 @@ class Standing(msgspec.Struct, frozen=True):
         Whether each of the last judged windows drifted, newest last, at most ``page_of`` of them.
     severity
         Of the open alert; empty while none is open.
+    detector
+        Of its last alert: who fired it, or made it a page.
     """
 
     recent: tuple[bool, ...] = ()
     severity: Literal["", "warning", "critical"] = ""
+    detector: str = ""
 
 
 def judge(policy: AlertPolicy, standing: Standing, *, drifted: bool) -> tuple[Standing, Transition | None]:
@@ -49,7 +52,7 @@ def judge(policy: AlertPolicy, standing: Standing, *, drifted: bool) -> tuple[St
         return Standing(recent, "critical"), "escalates"
     if standing.severity and len(recent) >= policy.resolve_after and not any(recent[-policy.resolve_after :]):
         return Standing(), "resolves"
-    return Standing(recent, standing.severity), None
+    return Standing(recent, standing.severity, standing.detector), None
 
 
 def is_idle(standing: Standing) -> bool:

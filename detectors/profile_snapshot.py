@@ -1,6 +1,7 @@
 """Stage 1's state as bytes and back."""
 
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from driftline.detectors import adwin
 from driftline.detectors.cell import Cell, OpenWindow
-from driftline.detectors.errors import DamagedState, OperatorError
+from driftline.detectors.errors import START_OVER, DamagedState, OperatorError
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.layout import LATE, Layout, N
 from driftline.detectors.online import Online
@@ -63,6 +64,7 @@ class _Partition(msgspec.Struct, array_like=True, frozen=True):
 class _Times(msgspec.Struct, array_like=True, frozen=True):
     highest_ms: int
     closed_ms: int
+    recent_ms: tuple[int, ...]
     clock: Clock
 
 
@@ -78,7 +80,7 @@ def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
 
     A cell that is ahead of the partition after a crash has not changed until the partition reaches it.
     """
-    times = _Times(state.highest_ms, state.closed_ms, state.clock)
+    times = _Times(state.highest_ms, state.closed_ms, tuple(state.recent_ms.tolist()), state.clock)
     for cell in state.cells.values():
         if cell.is_dirty and cell.next_offset <= state.next_offset:
             cell.is_dirty, cell.next_offset = False, state.next_offset
@@ -104,7 +106,7 @@ def load(
     """
     cells: dict[bytes, tuple[Cell, _Position]] = {}
     damaged: dict[bytes, DamagedState] = {}
-    position = _Position(0, _Times(NO_TIME, 0, Clock()))
+    position = _Position(0, _Times(NO_TIME, 0, (), Clock()))
     listed: dict[bytes, int] = {}
     for key, raw in saved.items():
         try:
@@ -118,8 +120,10 @@ def load(
     state = PartitionState(partition, partitions, cells={cell.key: cell for cell, _ in cells.values()})
     if not damaged:
         older = [at for key, (_, at) in cells.items() if at.next_offset < listed.get(key, 0)]
-        state.next_offset, times = min([position, *older], key=lambda at: at.next_offset)
+        first = min([position, *older], key=attrgetter("next_offset"))
+        state.next_offset, times = first.next_offset, first.times
         state.highest_ms, state.closed_ms, state.clock = times.highest_ms, times.closed_ms, times.clock
+        state.recent_ms = np.array(times.recent_ms, np.int64)
     return state, damaged
 
 
@@ -133,7 +137,7 @@ def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tup
         ("plan.window_ms", own.window_ms, watch.plan.window_ms),
     ):
         if was != now:
-            raise OperatorError(f"{key} = {now}, but the saved state has {was}: start under a new --app-id")
+            raise OperatorError(f"{key} = {now}, but the saved state has {was}: {START_OVER}")
     return _Position(envelope.next_offset, times), own.cells
 
 

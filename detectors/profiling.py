@@ -6,7 +6,6 @@ was cut into batches. The state that it is given is spent; go on with the one th
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from operator import attrgetter
 
 import numpy as np
@@ -16,11 +15,12 @@ from driftline.detectors.arrays import I64, Mask
 from driftline.detectors.cell import Cell
 from driftline.detectors.intake import Profiled, Rows, take_in
 from driftline.detectors.partials import Mark, Partial
+from driftline.detectors.pieces import Facts, Piece
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import Batch, Prediction
-from driftline.detectors.silence import Clock, append_clock, closings, silences
-from driftline.detectors.watch import ModelKey, Watch, is_name
-from driftline.detectors.windows import NO_TIME, closed_through, highest_before, is_late, window_start
+from driftline.detectors.records import Batch, Flush, Prediction, is_name
+from driftline.detectors.silence import Clock, append_clock, closings
+from driftline.detectors.watch import ModelKey, Watch
+from driftline.detectors.windows import NO_TIME, closed_through, flushed_through, is_late, reached, window_start
 
 
 @dataclass(slots=True)
@@ -34,7 +34,9 @@ class PartitionState:
     next_offset
         The first offset that is not in this state. It, not the committed offset, says where reading starts.
     highest_ms
-        Highest event time seen.
+        How far event time has come: see ``windows.reached``.
+    recent_ms
+        Event times of the last records whose timestamps were their producers'.
     closed_ms
         End of the last window that has been closed.
     clock
@@ -50,6 +52,7 @@ class PartitionState:
     closed_ms: int = 0
     clock: Clock = field(default_factory=Clock)
     cells: dict[ModelKey, Cell] = field(default_factory=dict)
+    recent_ms: I64 = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionState, Profiled]:
@@ -68,21 +71,52 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
     -------
     The new state, whose ``next_offset`` is the batch's, and what is to be sent.
     """
-    out = Profiled()
+    out, facts = Profiled(), Facts()
+    for part, flush in batch.parts():
+        _take(state, part, watch, facts, out)
+        if flush is not None:
+            _flush(state, flush, watch, facts, out)
+    out.mark = facts.mark(state.partition, state.partitions, state.closed_ms, state.clock)
+    return state, out
+
+
+def _take(state: PartitionState, batch: Batch, watch: Watch, facts: Facts, out: Profiled) -> None:
+    """Take in records among which is no flush mark."""
     fresh = int(batch.offsets.searchsorted(state.next_offset))
-    out.skipped = fresh
-    facts = _Facts()
-    for piece in _pieces(state, _usable(state, batch, fresh, watch, out), batch, watch.plan):
+    out.skipped += fresh
+    idle_after_ms = watch.plan.idle_after_ms if state.partitions > 1 else None  # a lone partition delays nobody
+    for piece in _usable(state, batch, fresh, watch, out).cut(batch, idle_after_ms):
         if piece.is_after_silence:
-            _tell_silence(state, piece, batch, watch.plan, facts, out)
-        groups, closing = _grouped(state, batch, piece, watch.plan)
+            _tell_silence(state, int(piece.clock_ms[0]), int(batch.offsets[piece.places[0]]), watch.plan, facts, out)
+        groups, horizon_ms, closing = _grouped(state, batch, piece, watch.plan)
         cells = ((state.cells.setdefault(rows.key, Cell(rows.key)), rows) for rows in groups)
-        take_in(cells, batch, watch, out)
+        take_in(cells, batch, horizon_ms, watch, out)
         _close(state, closing, watch, facts, out)
         state.clock = piece.clock_after(state.clock, batch)
     state.next_offset = max(state.next_offset, batch.next_offset)
-    out.mark = facts.mark(state)
-    return state, out
+
+
+def _flush(state: PartitionState, flush: Flush, watch: Watch, facts: Facts, out: Profiled) -> None:
+    """Close the windows of what was published before a flush mark."""
+    if flush.offset < state.next_offset:
+        out.skipped += 1
+        return
+    out.flushes += 1
+    plan, clock = watch.plan, state.clock
+    appended_ms = max(clock.appended_ms, flush.appended_ms) if flush.log_append else clock.appended_ms
+    if flush.log_append and state.partitions > 1:
+        _tell_silence(state, appended_ms, flush.offset, plan, facts, out)
+    state.next_offset = flush.offset + 1
+    through_ms = flushed_through(flush.event_ms, flush.appended_ms, plan.window_ms, plan.lateness_ms)
+    state.highest_ms = max(state.highest_ms, through_ms)
+    _close(
+        state,
+        Closing(np.array([state.highest_ms]), np.array([appended_ms]), np.array([flush.offset])),
+        watch,
+        facts,
+        out,
+    )
+    state.clock = Clock(appended_ms, flush.log_append, flush.offset + 1, state.clock.silences)
 
 
 def provisional(state: PartitionState) -> Profiled:
@@ -111,49 +145,6 @@ def _idle_mark(state: PartitionState, appended_ms: int, *spans: tuple[int, int])
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Usable records of a batch between two silences: their places in it and the append times up to each.
-
-    ``codes`` says which of the model versions ``keys`` each belongs to.
-    """
-
-    places: I64
-    codes: I64
-    keys: list[ModelKey]
-    clock_ms: I64
-    is_after_silence: bool = False
-
-    def clock_after(self, clock: Clock, batch: Batch) -> Clock:
-        """The partition's clock after these records."""
-        if not self.places.size:
-            return clock
-        last = self.places[-1]
-        appended_ms, by_broker = int(self.clock_ms[-1]), bool(batch.log_append[last])
-        return Clock(appended_ms, by_broker, int(batch.offsets[last]) + 1, clock.silences)
-
-
-@dataclass(slots=True)
-class _Facts:
-    """What a batch's mark will say."""
-
-    closings: list[tuple[int, int]] = field(default_factory=list)
-    idle_spans: list[tuple[int, int]] = field(default_factory=list)
-
-    def mark(self, state: PartitionState) -> Mark | None:
-        """The mark; None where there is nothing to say."""
-        if not self.closings and not self.idle_spans:
-            return None
-        return Mark(
-            state.partition,
-            state.partitions,
-            state.closed_ms,
-            appended_ms=state.clock.through_ms,
-            closings=tuple(self.closings),
-            idle_spans=tuple(self.idle_spans),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Closing:
     """Where in a batch the watermark passed which window ends: running highest event and append times, and offsets."""
 
@@ -166,7 +157,7 @@ class Closing:
         return int(self.highest_ms.searchsorted(due_ms))
 
 
-def _usable(state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: Profiled) -> _Piece:
+def _usable(state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: Profiled) -> Piece:
     """Reject what can't be used; of the rest find the model versions and the append times."""
     places = np.arange(fresh, batch.offsets.size)
     keys, codes = _coded(batch.predictions[fresh:])
@@ -179,26 +170,16 @@ def _usable(state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: 
     if out.rejected:
         places, codes = places[usable], codes[usable]
     clock_ms = append_clock(batch.appended_ms[places], batch.log_append[places], state.clock.appended_ms)
-    return _Piece(places, codes, keys, clock_ms)
+    return Piece(places, codes, keys, clock_ms)
 
 
-def _pieces(state: PartitionState, whole: _Piece, batch: Batch, plan: Plan) -> Iterator[_Piece]:
-    """Cut a batch where the partition was silent; a lone partition need not tell anybody."""
-    cuts: set[int] = set()
-    if state.partitions > 1:
-        cuts.update(silences(whole.clock_ms, batch.log_append[whole.places], plan.idle_after_ms).tolist())
-    for start, stop in pairwise([*sorted({0, *cuts}), whole.places.size]):
-        clock_ms = whole.clock_ms[start + 1 : stop + 1]
-        yield _Piece(whole.places[start:stop], whole.codes[start:stop], whole.keys, clock_ms, start in cuts)
-
-
-def _tell_silence(state: PartitionState, piece: _Piece, batch: Batch, plan: Plan, facts: _Facts, out: Profiled) -> None:
+def _tell_silence(state: PartitionState, until_ms: int, offset: int, plan: Plan, facts: Facts, out: Profiled) -> None:
     """Send the open windows as they stood while the partition was silent, and say when it was."""
-    since, until = state.clock.idle_from(plan.idle_after_ms), int(piece.clock_ms[0])
-    if since is None or since >= until:
+    since_ms = state.clock.idle_from(plan.idle_after_ms)
+    if since_ms is None or since_ms >= until_ms:
         return
-    out.partials += _open_windows(state, int(batch.offsets[piece.places[0]]))
-    facts.idle_spans.append((since, until))
+    out.partials += _open_windows(state, offset)
+    facts.idle_spans.append((since_ms, until_ms))
     state.clock = structs.replace(state.clock, silences=state.clock.silences + 1)
 
 
@@ -212,16 +193,33 @@ def _open_windows(state: PartitionState, offset: int) -> list[Partial]:
     ]
 
 
-def _grouped(state: PartitionState, batch: Batch, piece: _Piece, plan: Plan) -> tuple[Iterator[Rows], Closing]:
+def _grouped(
+    state: PartitionState, batch: Batch, piece: Piece, plan: Plan
+) -> tuple[Iterator[Rows], I64 | None, Closing]:
     """Find each record's watermark, and group by model version."""
-    offsets, event_ms = batch.offsets[piece.places], batch.event_ms[piece.places]
-    before = highest_before(event_ms, state.highest_ms)
-    start_ms, late = _placed(event_ms, before, state.closed_ms, plan)
-    after = np.maximum(before, event_ms)
-    if after.size:
-        state.highest_ms = int(after[-1])
-    every = Rows(("", ""), offsets, event_ms, start_ms, late, piece.places)
-    return _by_model(every, piece.codes, piece.keys), Closing(after, piece.clock_ms, offsets)
+    places = piece.places
+    offsets, event_ms, appended_ms = batch.offsets[places], batch.event_ms[places], batch.appended_ms[places]
+    by_broker = batch.log_append[places]
+    times_ms, state.recent_ms = reached(event_ms, appended_ms, by_broker, state.highest_ms, state.recent_ms)
+    before_ms, after_ms = times_ms[:-1], times_ms[1:]
+    start_ms, late = _placed(event_ms, before_ms, state.closed_ms, plan)
+    horizon_ms = _horizon(start_ms, after_ms, state.highest_ms, places, batch, plan)
+    state.highest_ms = int(times_ms[-1])
+    every = Rows(("", ""), offsets, event_ms, start_ms, late, places)
+    return _by_model(every, piece.codes, piece.keys), horizon_ms, Closing(after_ms, piece.clock_ms, offsets)
+
+
+def _horizon(start_ms: I64, reached_ms: I64, highest_ms: int, places: I64, batch: Batch, plan: Plan) -> I64 | None:
+    """Per record of the batch, start of the last window that is not far ahead of event time; None if none is farther.
+
+    Half of the windows that may be open at once lie so near; of farther ones a cell opens as many as the other half.
+    """
+    near_ms = plan.max_open_windows // 2 * plan.window_ms
+    if not start_ms.size or start_ms.max() <= highest_ms - highest_ms % plan.window_ms + near_ms:
+        return None
+    found = np.zeros(batch.offsets.size, np.int64)
+    found[places] = window_start(reached_ms, plan.window_ms) + near_ms
+    return found
 
 
 def _placed(event_ms: I64, highest_ms: I64, closed_ms: int, plan: Plan) -> tuple[I64, Mask]:
@@ -266,7 +264,7 @@ def _fault(key: ModelKey, state: PartitionState, watch: Watch) -> str | None:
     return "unknown_model" if all(map(is_name, key)) else "bad_name"
 
 
-def _close(state: PartitionState, closing: Closing, watch: Watch, facts: _Facts, out: Profiled) -> None:
+def _close(state: PartitionState, closing: Closing, watch: Watch, facts: Facts, out: Profiled) -> None:
     """Send the windows that the watermark has passed, and note when that was."""
     plan = watch.plan
     closed_ms = closed_through(state.highest_ms, plan.window_ms, plan.lateness_ms)

@@ -1,6 +1,8 @@
 """The nouns that stage 1 takes in: one prediction, and the batch of them that one poll of one partition brought."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -8,6 +10,22 @@ from driftline.detectors.arrays import I64, Mask
 
 Value = float | str | bool | None
 """One feature's value as JSON has it."""
+NESTED: Any = ()
+"""Stands for a list or an object where a feature's value belongs: counted as missing and as a value of the wrong type."""
+
+MAX_NAME = 128
+"""Characters of a model's or a version's name."""
+
+
+def is_name(text: str) -> bool:
+    r"""Whether a text can name a model or a version: short, printable, without the separator of Kafka keys.
+
+    Examples
+    --------
+    >>> is_name("churn"), is_name("a\x00b"), is_name("a|b"), is_name("")
+    (True, False, False, False)
+    """
+    return 0 < len(text) <= MAX_NAME and text.isprintable() and "|" not in text
 
 
 class Prediction(msgspec.Struct, gc=False, frozen=True, kw_only=True):
@@ -73,6 +91,25 @@ class PositionalPrediction(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     model: str | None = None
 
 
+class Flush(NamedTuple):
+    """A flush mark: a record by which a publisher says that a file of predictions is over.
+
+    Parameters
+    ----------
+    offset, appended_ms
+        Its Kafka offset and its own timestamp.
+    event_ms
+        The latest event time of the file: the windows up to the one that holds it are to be closed.
+    log_append
+        Whether its timestamp is the broker's.
+    """
+
+    offset: int
+    appended_ms: int
+    event_ms: int
+    log_append: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Decoded records of one partition, in log order.
@@ -93,6 +130,11 @@ class Batch:
         The n predictions.
     next_offset
         Offset after the last record that the poll brought, rejected ones included.
+    flushes
+        Flush marks among them, in log order; their offsets are not among the others.
+    dropped
+        How many values of optional fields could not be used and were left out, by field; those of all features are
+        counted under ``features``.
     """
 
     topic: str
@@ -103,3 +145,27 @@ class Batch:
     log_append: Mask
     predictions: list[Prediction]
     next_offset: int
+    flushes: tuple[Flush, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def parts(self) -> Iterator[tuple["Batch", Flush | None]]:
+        """The records before each flush mark, and it; then what is left."""
+        start = 0
+        for flush in self.flushes:
+            stop = int(self.offsets.searchsorted(flush.offset))
+            yield self._between(start, stop, flush.offset), flush
+            start = stop
+        yield self._between(start, self.offsets.size, self.next_offset) if self.flushes else self, None
+
+    def _between(self, start: int, stop: int, next_offset: int) -> "Batch":
+        rows = slice(start, stop)
+        return replace(
+            self,
+            offsets=self.offsets[rows],
+            event_ms=self.event_ms[rows],
+            appended_ms=self.appended_ms[rows],
+            log_append=self.log_append[rows],
+            predictions=self.predictions[rows],
+            next_offset=next_offset,
+            flushes=(),
+        )

@@ -1,5 +1,6 @@
 """From a verdict to alerts that a person can act on."""
 
+from collections.abc import Callable
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from driftline.detectors.policy import Transition
 
 Subject = tuple[str, str]
 """Kind and signal: what one open alert is about. The signal is empty for the window as a whole."""
+LATENESS: Subject = ("data_quality", "")
+"""A window's late records, whatever their values."""
 
 N_EVIDENCE = 3
 
@@ -50,7 +53,29 @@ def subjects(layout: Layout, verdict: Verdict) -> dict[Subject, Finding]:
         )
         threshold = layout.rule("outlier_rate").threshold
         found["outlier", ""] = Finding("outlier_rate", rate.p_value, threshold, rate.p_value, phrase, [])
+    lateness = _lateness(layout, verdict)
+    if lateness is not None:
+        found[LATENESS] = lateness
     return found
+
+
+def judged(layout: Layout, verdict: Verdict) -> Callable[[Subject], bool]:
+    """Whether a window says anything about a subject: of its late records it may where the others are too few."""
+    is_enough = verdict.n + verdict.late >= layout.plan.rows_needed(verdict.model)
+    return lambda about: is_enough if about == LATENESS else verdict.drift is not None
+
+
+def _lateness(layout: Layout, verdict: Verdict) -> Finding | None:
+    """What is to be said of late records, if there are too many of them."""
+    rule = layout.rule("late_share")
+    if not rule.enabled or rule.threshold is None or verdict.late_share <= rule.threshold:
+        return None
+    phrase = (
+        f"{verdict.late_share:.0%} of its records ({verdict.late} of {verdict.n + verdict.late}) came after their windows "
+        "had closed, and are counted nowhere else: check the services' clocks and the order of what is published "
+        "(`driftline publish FILE --sort`), or raise plan.lateness_ms"
+    )
+    return Finding("late_share", verdict.late_share, rule.threshold, None, phrase, [])
 
 
 def _is_significant(layout: Layout, name: str, signal: SignalVerdict) -> bool:
@@ -85,6 +110,7 @@ _VERBS = {
     "missing": "changed its share of missing values",
     "nonfinite": "changed its share of values that are not finite",
     "unseen": "has levels that the baseline never had",
+    "type": "changed its share of values of the wrong type",
 }
 
 
@@ -115,19 +141,26 @@ def cell_labels(layout: Layout, name: str) -> list[str]:
     return [*ends, "missing", "not finite"]
 
 
+def quiet(layout: Layout, verdict: Verdict, about: Subject, detector: str) -> Finding:
+    """What there is to say of a subject that is resolved; the detector is that of the alert that fired."""
+    windows = f"{layout.plan.policy.resolve_after} windows in a row"
+    if about == LATENESS:
+        phrase = f"few of its records were late in {windows}"
+        return Finding(detector, verdict.late_share, layout.rule(detector).threshold, None, phrase, [])
+    return Finding(
+        detector, None, None, None, f"{about[1] or 'its rate of outliers'} looked like the baseline for {windows}", []
+    )
+
+
 def transition_alert(
     layout: Layout,
     verdict: Verdict,
     about: Subject,
-    finding: Finding | None,
+    finding: Finding,
     transition: Transition,
     severity: Severity,
 ) -> Alert:
-    """Alert for a subject that fires, escalates or resolves; a quiet subject has no finding."""
-    if finding is None:
-        what = about[1] or "its rate of outliers"
-        phrase = f"{what} looked like the baseline for {layout.plan.policy.resolve_after} windows in a row"
-        finding = Finding("marginal", None, None, None, phrase, [])
+    """Alert for a subject that fires, escalates or resolves."""
     state: State = "resolved" if transition == "resolves" else "firing"
     kind: Kind = about[0]  # type: ignore[assignment]  # subjects are made of kinds
     again = ", again and again" if transition == "escalates" else ""

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
-from driftline.detectors.errors import DamagedState, UnknownFormat
+from driftline.detectors.errors import START_OVER, DamagedState, UnknownFormat
 
 T = TypeVar("T")
 MAGIC, FORMAT = b"driftline", 3
@@ -85,13 +85,12 @@ def unseal(raw: bytes) -> Envelope:
         raise DamagedState(f"snapshot of {len(raw)} bytes: wrong checksum")
     if form != FORMAT:
         raise UnknownFormat(
-            f"snapshot format {form}, this driftline reads format {FORMAT}: start it under a new --app-id, for which "
-            "`driftline topics create --app-id` makes the topics, or use the driftline that wrote it"
+            f"snapshot format {form}, this driftline reads format {FORMAT}: use the driftline that wrote it, or {START_OVER}"
         )
     envelope = decode(body, Envelope)
     if envelope.river != river_version():
         raise UnknownFormat(
-            f"snapshot made with river {envelope.river}, this is {river_version()}: install that one or use a new --app-id"
+            f"snapshot made with river {envelope.river}, this is {river_version()}: install that one, or {START_OVER}"
         )
     return envelope
 

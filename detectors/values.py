@@ -1,13 +1,16 @@
 """Values of records' signals: numbers as arrays, categories as the cells of their levels.
 
-A value of the wrong type does not stop its record: in a numeric signal it is counted as not finite and as a violation
-of ``type``; in a categorical one it is spelled out and looked up like any level.
+What a value means, the baseline decides: by it ``true``, ``"True"`` and 1 are one level of a boolean signal, and ``"NA"``
+is a missing value where it was one in training. A value of the wrong type does not stop its record: in a numeric signal
+it is counted as a violation of ``type``, and as the number that it spells or else as not finite; in a categorical one it
+is spelled out and looked up like any level. A list or an object is missing, and a violation of ``type`` in both.
 """
 
 import functools
 import math
+import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import getitem, itemgetter
 from typing import Any
@@ -16,16 +19,33 @@ import numpy as np
 
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.baseline import PREDICTION
+from driftline.detectors.records import NESTED
 
-Levels = Mapping[str | None, int]
+Levels = Mapping[object, int]
 """Place of each level of a categorical signal among its cells, and of a missing value under None."""
+
+_BOOLEANS = {"false": (False, "0", "FALSE", "False"), "true": (True, "1", "TRUE", "True")}
+"""Other spellings of a boolean signal's levels; False and True are also 0 and 1, and 0.0 and 1.0."""
+_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 _SPELLED = {"NaN", "Infinity", "-Infinity"}
 """How JSON writers spell what JSON has no number for (as protobuf's JSON mapping does)."""
 
 
-def numbers(features: Sequence[Mapping[str, Any]], outputs: Sequence[Any], names: Sequence[str]) -> tuple[F64, Mask]:
+def numbers(
+    features: Sequence[Mapping[str, Any]],
+    outputs: Sequence[Any],
+    names: Sequence[str],
+    markers: Sequence[Collection[str]],
+) -> tuple[F64, Mask]:
     """Read numeric signals of n records.
+
+    Parameters
+    ----------
+    features, outputs
+        Of the records.
+    names, markers
+        Of the signals; per signal the texts that stand for a missing value.
 
     Returns
     -------
@@ -48,23 +68,41 @@ def numbers(features: Sequence[Mapping[str, Any]], outputs: Sequence[Any], names
         try:
             values[place] = _packed(column)
         except struct.error:
-            values[place] = [_number(value) for value in column]
-            mistyped[place] = [_is_mistyped(value) for value in column]
+            missing = markers[place]
+            plain = [None if value.__class__ is str and value in missing else value for value in column]
+            values[place] = list(map(_number, plain))
+            mistyped[place] = list(map(_is_mistyped, plain))
     return values, mistyped
 
 
 @functools.lru_cache(maxsize=256)
-def places_of(levels: tuple[str, ...]) -> Levels:
+def places_of(levels: tuple[str, ...], markers: tuple[str, ...] = (), *, boolean: bool = False) -> Levels:
     """Places of levels, then of unseen ones, then of a missing value.
 
     Signals with the same levels share a table: then those of many models are few enough for the processor's cache.
 
+    Parameters
+    ----------
+    levels
+        The levels, in the order of their places.
+    markers
+        Texts that stand for a missing value.
+    boolean
+        Whether booleans, 0 and 1, and texts like "True" are read as the levels "false" and "true".
+
     Examples
     --------
-    >>> places_of(("red", "blue"))
-    {'red': 0, 'blue': 1, None: 3}
+    >>> places_of(("red", "blue"), ("NA",))
+    {'NA': 3, 'red': 0, 'blue': 1, None: 3}
+    >>> yes = places_of(("false", "true"), boolean=True)
+    >>> [yes[value] for value in ("true", True, 1, 1.0, "1", "True", "TRUE", 0)]
+    [1, 1, 1, 1, 1, 1, 1, 0]
     """
-    return {level: place for place, level in enumerate((*levels, None, None))}
+    places: dict[object, int] = dict.fromkeys(markers, len(levels) + 1)
+    for level, spelled in _BOOLEANS.items():
+        if boolean and level in levels:
+            places |= dict.fromkeys(spelled, levels.index(level))
+    return places | {level: place for place, level in enumerate((*levels, None, None))}
 
 
 def level_places(
@@ -73,16 +111,22 @@ def level_places(
     name: str,
     tables: Sequence[Levels],
     reader: Sequence[int],
-) -> I64:
-    """Places of one categorical signal's values in n records, shape (n,), each looked up in the table of its reader."""
+) -> tuple[I64, Mask | bool]:
+    """Look up one categorical signal's values in n records, each in the table of its reader.
+
+    Returns
+    -------
+    Their places and which of them are lists or objects, shape (n,) both; False for none.
+    """
     column: Iterable[Any] = map(most_probable, outputs) if name == PREDICTION else map(itemgetter(name), features)
     try:
         if all(table is tables[0] for table in tables):
-            return np.fromiter(map(tables[0].__getitem__, column), np.int64, len(features))
-        return np.fromiter(map(getitem, map(tables.__getitem__, reader), column), np.int64, len(features))
-    except KeyError:  # an unseen level, or a record without this feature
-        values = map(most_probable, outputs) if name == PREDICTION else (row.get(name) for row in features)
-        return np.fromiter(map(_place, values, map(tables.__getitem__, reader)), np.int64, len(features))
+            return np.fromiter(map(tables[0].__getitem__, column), np.int64, len(features)), False
+        return np.fromiter(map(getitem, map(tables.__getitem__, reader), column), np.int64, len(features)), False
+    except KeyError:  # an unseen level, a record without this feature, or a list in its place
+        values = list(map(most_probable, outputs)) if name == PREDICTION else [row.get(name) for row in features]
+        places = np.fromiter(map(_place, values, map(tables.__getitem__, reader)), np.int64, len(features))
+        return places, np.fromiter((value is NESTED for value in values), np.bool_, len(values))
 
 
 def _packed(values: Sequence[Any]) -> F64:
@@ -94,11 +138,25 @@ def _packed(values: Sequence[Any]) -> F64:
     return np.frombuffer(raw)
 
 
+def number_in(text: str) -> float | None:
+    """The number that a text holds, in decimal or scientific notation and in ASCII; None where it holds none.
+
+    Examples
+    --------
+    >>> number_in(" 49 "), number_in("4.9e1"), number_in("1,5"), number_in("nan"), number_in("")
+    (49.0, 49.0, None, None, None)
+    """
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
 def _number(value: object) -> float:
-    """A number as it is, missing as NaN, anything else as infinity."""
+    """A number as it is or as text spells it, missing as NaN, anything else as infinity."""
     if isinstance(value, float | int):
         return float(value)
-    return math.nan if value is None else math.inf
+    if value is None or value is NESTED:
+        return math.nan
+    found = number_in(value) if isinstance(value, str) else None
+    return math.inf if found is None else found
 
 
 def _is_mistyped(value: object) -> bool:
@@ -134,5 +192,7 @@ def level_text(value: object) -> str:
 
 
 def _place(value: Any, levels: Levels) -> int:
+    if value is NESTED:
+        return levels[None]
     place = levels.get(value)
     return levels.get(level_text(value), levels[None] - 1) if place is None else place

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from driftline.detectors.alerts import Alert
-from driftline.detectors.errors import DamagedState, OperatorError
+from driftline.detectors.errors import START_OVER, DamagedState, OperatorError
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing
 from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
@@ -116,8 +116,7 @@ def _fleet(raw: bytes, partition: int, partitions: int) -> tuple[_Position, dict
         raise DamagedState(f"state of partition {own.partition} under partition {partition}")
     if own.partitions != partitions:
         raise OperatorError(
-            f"partitions of the partials topic = {partitions}, but the saved state has {own.partitions}: "
-            "start under a new --app-id"
+            f"partitions of the partials topic = {partitions}, but the saved state has {own.partitions}: {START_OVER}"
         )
     return _Position(envelope.next_offset, marks), own.models
 

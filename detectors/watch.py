@@ -9,11 +9,10 @@ from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.layout import Layout
 from driftline.detectors.plan import Plan
+from driftline.detectors.records import MAX_NAME, is_name
 
 ModelKey = tuple[str, str]
 """Model and version."""
-
-MAX_NAME = 128
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,3 @@ def _check_size(baseline: Baseline, plan: Plan) -> None:
             raise OperatorError(
                 f"plan.max_levels = {plan.max_levels}: signal {name!r} of {key!r} has {len(signal.counts)}"
             )
-
-
-def is_name(text: str) -> bool:
-    r"""Whether a text can name a model or a version: short, printable, without the separator of Kafka keys.
-
-    Examples
-    --------
-    >>> is_name("churn"), is_name("a\x00b"), is_name("a|b"), is_name("")
-    (True, False, False, False)
-    """
-    return 0 < len(text) <= MAX_NAME and text.isprintable() and "|" not in text

@@ -23,10 +23,13 @@ from driftline.streams.config import Settings
 from driftline.streams.connection import KafkaUnreachable, faust_broker, faust_credentials, opened
 from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import MAX_FETCH_BYTES, bounded
-from driftline.streams.health import serving
+from driftline.streams.health import PORT, serving
 from driftline.streams.metrics import Metrics
+from driftline.streams.remedies import typed
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
+from driftline.streams.terminal import OnOneLine
+from driftline.streams.topics import stamps_by_producers
 from driftline.streams.turns import QUEUE_BATCHES
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.wire import Outgoing
@@ -131,11 +134,14 @@ def make_app(settings: Settings, datadir: str) -> faust.App:
     )
 
 
-async def _sizes(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, topics: dict[str, str]) -> dict[str, int]:
+async def _sizes(
+    consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, topics: dict[str, str], settings: Settings
+) -> dict[str, int]:
     """Number of partitions of the topics, all of which must be there."""
     missing = sorted(set(topics.values()) - await consumer.topics())
     if missing:
-        raise OperatorError(f"no topic {', '.join(missing)}: make the topics with `driftline topics create`")
+        remedy = typed("topics create", settings.kafka, settings.worker.app_id)
+        raise OperatorError(f"no topic {', '.join(missing)}: make the topics with {remedy}")
     return {name: len(await producer.partitions_for(topic)) for name, topic in topics.items()}
 
 
@@ -174,7 +180,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         changelogs = {name: f"{settings.worker.app_id}-{name}-changelog" for name in ("profiles", "verdicts")}
         # The producer has to know all of them from now on: of a topic that it hears of while Kafka is away, it would say
         # after 40 s that there is none.
-        sizes = await _sizes(consumer, producer, names | changelogs)
+        sizes = await _sizes(consumer, producer, names | changelogs, settings)
         shared = Shared(
             Watch(settings.plan),
             sizes["predictions"],
@@ -183,6 +189,8 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             Metrics(version("driftline")),
             Allowance(settings.worker.max_dead_letters_per_minute),
         )
+        if advice := await stamps_by_producers(settings.kafka, topics.predictions):
+            log.warning("%s", advice)
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))
@@ -194,6 +202,8 @@ async def work(settings: Settings) -> None:
     async with _wired(settings) as (worker, follower):
         knobs = settings.worker
         async with serving(worker.shared.metrics, worker.unready, knobs.metrics_host, knobs.metrics_port) as port:
+            if knobs.metrics_port is None and port != PORT:
+                log.warning("port %d is taken, by another worker perhaps; this one takes %d", PORT, port)
             log.info("metrics on http://%s:%d/metrics", knobs.metrics_host, port)
             await _run(worker, follower)
 
@@ -245,6 +255,7 @@ def run_worker(settings: Settings) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Repeats())
+        handler.addFilter(OnOneLine())
     # Closed after a clean stop only: it would wait for ever for aiokafka's tasks, which don't heed their cancellation
     # while brokers are away. They end with the process.
     runner = asyncio.Runner()

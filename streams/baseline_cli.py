@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from driftline.detectors.baseline import Baseline, NumericSignal
-from driftline.detectors.errors import OperatorError
+from driftline.detectors.errors import BUILD_BASELINE, OperatorError
 from driftline.streams.cli_options import bootstrap_option, settings_of
+from driftline.streams.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,23 +44,23 @@ def build(file: Path, model: str, version: str, prediction: str | None, out: Pat
     rows, best on rows that it was not trained on: predictions on its own training rows look better than life.
     """
     from driftline.detectors.fit import fit  # noqa: PLC0415 - numpy and scipy, half a second
-    from driftline.detectors.watch import MAX_NAME, is_name  # noqa: PLC0415 - likewise
+    from driftline.detectors.records import MAX_NAME, is_name  # noqa: PLC0415 - likewise
     from driftline.streams.files import count_rows, read_columns  # noqa: PLC0415 - likewise
 
     for option, name in (("--model", model), ("--version", version)):
         if not is_name(name):
             raise OperatorError(f"{option} {name!r}: a name has 1 to {MAX_NAME} printable characters and no '|'")
-    click.echo(f"reading {count_rows(file)} rows of {file}", err=True)
+    say(f"reading {count_rows(file)} rows of {file}", err=True)
     columns = read_columns(file, prediction)
-    click.echo(f"profiling {len(columns)} signals", err=True)
+    say(f"profiling {len(columns)} signals", err=True)
     document = fit(model, version, columns).to_json()
     try:
         out.write_bytes(document)
     except OSError as error:
         raise OperatorError(f"--out {out}: {error.strerror}") from error
-    click.echo(f"{out}: {len(document)} bytes; look at it with `driftline baseline show {out}`")
+    say(f"{out}: {len(document)} bytes; look at it with `driftline baseline show {out}`")
     if "prediction" not in columns:
-        click.echo("driftline: there is no prediction among the signals; name its column with --prediction", err=True)
+        say("driftline: there is no prediction among the signals; name its column with --prediction", err=True)
 
 
 @baseline.command()
@@ -81,7 +82,7 @@ def publish(context: click.Context, file: Path, effective_from: str | None, boot
     published = asyncio.run(publish_baseline(settings, found, requested_ms, time.time_ns() // 1_000_000))
     about = f"{found.model} {found.version}, hash {found.hash}"
     said = "published" if published.is_new else "nothing to do: it is published already"
-    click.echo(f"{about}: {said}, in force from {in_force_from(published.baseline.effective_from_ms)} on")
+    say(f"{about}: {said}, in force from {in_force_from(published.baseline.effective_from_ms)} on")
 
 
 @baseline.command()
@@ -90,7 +91,7 @@ def show(file: Path) -> None:
     """Show the baseline in FILE for people: its signals, and how small a drift it lets a window see."""
     found = read_baseline(file)
     for line in summary(found, file.stat().st_size):
-        click.echo(line)
+        say(line)
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -104,7 +105,7 @@ def read_baseline(path: Path) -> Baseline:
     try:
         return Baseline.from_json(path.read_bytes())
     except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}; make one with `driftline baseline build`") from error
+        raise OperatorError(f"{path}: {error.strerror}; make one with {BUILD_BASELINE}") from error
     except OperatorError as error:
         raise type(error)(f"{path}: {error}") from error
 

@@ -8,6 +8,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.plan_names import unknown_models, unknown_signals, unused_bounds
+from driftline.detectors.watch import Watch
 from driftline.streams.stages import Shared
 
 log = logging.getLogger(__name__)
@@ -28,9 +30,16 @@ class BaselineFollower:
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, n_partitions: int, shared: Shared) -> None:
         self._consumer, self._topic, self._n_partitions, self._shared = consumer, topic, n_partitions, shared
+        self._said: set[str] = set()
 
     async def catch_up(self) -> None:
-        """Read to the end that the topic has now."""
+        """Read to the end that the topic has now.
+
+        Raises
+        ------
+        OperatorError
+            Where the plan names a signal that no baseline of its model has, or bounds of one that is no number.
+        """
         partitions = [TopicPartition(self._topic, each) for each in range(self._n_partitions)]
         self._consumer.assign(partitions)
         await self._consumer.seek_to_beginning(*partitions)
@@ -38,12 +47,25 @@ class BaselineFollower:
         while any([await self._consumer.position(each) < end for each, end in ends.items()]):
             self._take(await self._consumer.getmany(timeout_ms=1000))
         log.info("%d model versions have a baseline", len(self._shared.watch.layouts))
+        for sentence in _misfits(self._shared.watch):
+            raise OperatorError(sentence)
+        for sentence in unknown_models(self._shared.watch):
+            log.warning("%s; it changes nothing until one is published", sentence)
 
     async def follow(self) -> None:
         """Take in what comes, for ever."""
         while True:
+            known = self._shared.watch
             self._take(await self._consumer.getmany(timeout_ms=1000))
+            if self._shared.watch is not known:
+                self._say_misfits()
             await asyncio.sleep(0)  # let the worker go on even if the topic has much to tell
+
+    def _say_misfits(self) -> None:
+        """Say once what a start would be refused for: a running worker goes on."""
+        for sentence in set(_misfits(self._shared.watch)) - self._said:
+            self._said.add(sentence)
+            log.warning("%s; a worker that starts now would refuse the plan", sentence)
 
     def _take(self, found: dict[TopicPartition, list[Any]]) -> None:
         for records in found.values():
@@ -67,3 +89,8 @@ class BaselineFollower:
             "baseline %s|%s %s, effective from %d ms",
             baseline.model, baseline.version, baseline.hash, baseline.effective_from_ms,
         )  # fmt: skip
+
+
+def _misfits(watch: Watch) -> list[str]:
+    """What a plan says of signals that are not so in any baseline of their model."""
+    return [*unknown_signals(watch), *unused_bounds(watch)]

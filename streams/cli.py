@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from driftline.detectors.errors import OperatorError
+from driftline.streams.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except OperatorError as error:
-        click.echo(f"driftline: {error}", err=True)
+        say(f"driftline: {error}", err=True)
         return _exit_code(error)
     except (click.Abort, KeyboardInterrupt):
         return 130
@@ -132,6 +133,9 @@ COMMANDS: Mapping[str, Lazy] = {
     "publish": Lazy("driftline.streams.cli_publish:publish", "Publish a file of predictions."),
     "alerts": Lazy("driftline.streams.cli_read:alerts", "Print alerts."),
     "windows": Lazy("driftline.streams.cli_read:windows", "Print the verdict on every judged window."),
+    "dead-letters": Lazy("driftline.streams.cli_dead_letters:dead_letters", "Print records that could not be used."),
+    "status": Lazy("driftline.streams.cli_status:status", "Show how far the workers are and what they reject."),
+    "reset": Lazy("driftline.streams.cli_reset:reset", "Forget what the workers have made."),
     "config": Lazy("driftline.streams.cli_config:config", "Check, show and describe the configuration."),
 }
 

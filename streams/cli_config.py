@@ -7,6 +7,7 @@ import json
 import click
 
 from driftline.streams.cli_options import settings_of
+from driftline.streams.terminal import say
 
 
 @click.group()
@@ -22,7 +23,7 @@ def check(context: click.Context) -> None:
 
     client_options(settings_of(context).kafka)
     source = context.find_root().params.get("config") or "the defaults"
-    click.echo(f"ok: {source} and the environment's DRIFTLINE_ variables")
+    say(f"ok: {source} and the environment's DRIFTLINE_ variables")
 
 
 @config.command()

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from driftline.detectors.errors import OperatorError
 from driftline.streams.config import Settings, load_settings
 
 bootstrap_option = click.option(
@@ -13,6 +14,35 @@ bootstrap_option = click.option(
     metavar="HOST:PORT,...",
     help="Where Kafka is; goes over the configuration's kafka.bootstrap_servers.",
 )
+
+app_id_option = click.option(
+    "--app-id", metavar="NAME", help="Workers of one name share the work; goes over worker.app_id."
+)
+
+answer_option = click.option("--yes", "answer", flag_value="yes", default="", help="Do not ask.")
+
+
+def ask(question: str, answer: str) -> None:
+    """Go on only if a person agrees.
+
+    Parameters
+    ----------
+    question
+        What a person answers by y.
+    answer
+        What :data:`answer_option` says.
+
+    Raises
+    ------
+    OperatorError
+        Where nobody agrees.
+    """
+    try:
+        agreed = answer == "yes" or click.confirm(question, err=True)
+    except click.Abort:  # nobody there to be asked
+        agreed = False
+    if not agreed:
+        raise OperatorError("nothing was done; to go on answer y, or give --yes")
 
 
 def settings_of(context: click.Context, bootstrap_servers: str | None = None, app_id: str | None = None) -> Settings:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
-from datetime import UTC, datetime
+from collections import defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from driftline.detectors.alerts import Alert
+from driftline.detectors.errors import OperatorError
 from driftline.streams.cli_options import bootstrap_option, settings_of
 from driftline.streams.reader import Start, Stop, TopicReader
+from driftline.streams.terminal import clock, printable, progress, say
+from driftline.streams.window_summary import Summary, insufficient, summarised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from driftline.detectors.judging import Verdict
 
@@ -50,26 +55,64 @@ def alerts(context: click.Context, bootstrap_servers: str | None, start: str, st
 
 
 @click.command()
+@click.option("--summary", "form", flag_value="summary", help="Counts of all that is kept, by model version.")
 @reading_options
 def windows(context: click.Context, bootstrap_servers: str | None, start: str, stop: Stop, form: str) -> None:
     """Print the verdict on every judged window: start, model version, records, and the signals that moved most."""
     from driftline.detectors.judging import Verdict  # noqa: PLC0415 - brings scipy
 
     settings = settings_of(context, bootstrap_servers)
-    reader = TopicReader(settings.kafka, settings.topics.windows, Verdict, STARTS[start], stop)
-    asyncio.run(print_all(reader, FORMS[form] or verdict_line))
+    if form == "summary" and stop == "never":
+        raise OperatorError("--summary counts up to the topic's end: leave --follow out")
+    begin = "beginning" if form == "summary" else STARTS[start]
+    reader = TopicReader(settings.kafka, settings.topics.windows, Verdict, begin, stop)
+    summaries: dict[tuple[str, str], Summary] = defaultdict(Summary)
+    if form == "summary":
+        asyncio.run(_summarise(reader, summaries))
+        for line in summarised(summaries, settings.plan):
+            say(line)
+        return
+
+    def seen(verdict: Verdict) -> None:
+        summaries[verdict.model, verdict.version].take(verdict)
+
+    asyncio.run(print_all(reader, FORMS[form] or verdict_line, id if stop == "never" else seen))
+    for (model, version), found in summaries.items():
+        if hint := insufficient(found, settings.plan.rows_needed(model)):
+            say(f"driftline: {model} {version}: {hint}", err=True)
 
 
-async def print_all(reader: TopicReader[Any], line: Callable[[Any], str]) -> None:
+async def _summarise(reader: TopicReader[Verdict], summaries: dict[tuple[str, str], Summary]) -> None:
+    async with reader:
+        with progress("reading verdicts", reader.size) as advance:
+            async for verdict in reader:
+                advance()
+                summaries[verdict.model, verdict.version].take(verdict)
+    _tell_undecodable(reader)
+
+
+async def print_all(reader: TopicReader[Any], line: Callable[[Any], str], seen: Callable[[Any], object] = id) -> None:
     """Print documents until the reader ends, or whoever reads the output has seen enough; a line each."""
     async with reader:
-        try:
+        with printing():
             async for document in reader:
+                seen(document)
                 click.echo(line(document))
-        except BrokenPipeError:  # `head`, for example
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+    _tell_undecodable(reader)
+
+
+def _tell_undecodable(reader: TopicReader[Any]) -> None:
     if reader.undecodable:
-        click.echo(f"driftline: passed over {reader.undecodable} records that this version can't read", err=True)
+        say(f"driftline: passed over {reader.undecodable} records that this version can't read", err=True)
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """End in peace when whoever reads the output has seen enough: `head`, for example."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
 
 
 def alert_line(alert: Alert) -> str:
@@ -114,34 +157,10 @@ def verdict_line(verdict: Verdict) -> str:
     return printable("  ".join(parts).rstrip())
 
 
-def clock(time_ms: int) -> str:
-    """Return an event time for people; one that no calendar has, as the number it is.
-
-    Examples
-    --------
-    >>> clock(1_357_034_400_000), clock(10**17)
-    ('2013-01-01 10:00:00Z', '100000000000000000 ms')
-    """
-    try:
-        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ms} ms"
-
-
-def printable(text: str) -> str:
-    r"""Return a text that can't command a terminal: names come from whoever writes to the topic.
-
-    Examples
-    --------
-    >>> printable("red \x1b[31m")
-    'red ?[31m'
-    """
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def as_json(document: msgspec.Struct) -> str:
-    """Return a document as one line of JSON."""
-    return msgspec.json.encode(document).decode()
+    """Return a document as one line of JSON; what could command a terminal is escaped."""
+    text = msgspec.json.encode(document).decode()
+    return text if text.isprintable() else json.dumps(json.loads(text))
 
 
 STARTS: dict[str, Start] = {"recent": RECENT, "beginning": "beginning"}

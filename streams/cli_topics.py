@@ -6,7 +6,8 @@ import asyncio
 
 import click
 
-from driftline.streams.cli_options import bootstrap_option, settings_of
+from driftline.streams.cli_options import app_id_option, bootstrap_option, settings_of
+from driftline.streams.terminal import say
 from driftline.streams.topics import DEFAULT_PARTITIONS, create_topics
 
 
@@ -22,12 +23,13 @@ def topics() -> None:
     metavar="N",
     help=f"Partitions of the predictions topic. [default: as many as it has, {DEFAULT_PARTITIONS} where it is missing]",
 )
+@app_id_option
 @bootstrap_option
 @click.pass_context
-def create(context: click.Context, partitions: int | None, bootstrap_servers: str | None) -> None:
+def create(context: click.Context, partitions: int | None, app_id: str | None, bootstrap_servers: str | None) -> None:
     """Make the topics that are missing; those that exist stay as they are."""
-    found = asyncio.run(create_topics(settings_of(context, bootstrap_servers), partitions))
+    found = asyncio.run(create_topics(settings_of(context, bootstrap_servers, app_id), partitions))
     width = max(len(topic.name) for topic in found)
     for topic in found:
         outcome = "existed" if topic.existed else "created"
-        click.echo(f"{outcome}  {topic.name:<{width}}  {topic.partitions} partitions")
+        say(f"{outcome}  {topic.name:<{width}}  {topic.partitions} partitions")

@@ -8,12 +8,12 @@ import signal
 
 import click
 
-from driftline.streams.cli_options import bootstrap_option, settings_of
+from driftline.streams.cli_options import app_id_option, bootstrap_option, settings_of
 from driftline.streams.connection import probe
 
 
 @click.command()
-@click.option("--app-id", metavar="NAME", help="Workers of one name share the work; goes over worker.app_id.")
+@app_id_option
 @bootstrap_option
 @click.pass_context
 def worker(context: click.Context, app_id: str | None, bootstrap_servers: str | None) -> int:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Required, Self, TypedDict, Unpack
 
-import msgspec
-import orjson
-
 from driftline.detectors.alerts import Alert
-from driftline.detectors.baseline import PREDICTION
-from driftline.detectors.records import Prediction
+from driftline.streams.config import Worker
 from driftline.streams.connection import address
 from driftline.streams.outbox import Outbox
+from driftline.streams.plain import encoded, plain
 from driftline.streams.reader import Start, Stop, TopicReader
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
+    from datetime import datetime
     from types import TracebackType
 
     from driftline.streams.config import Kafka
+
+MAX_RECORD_BYTES = Worker().max_record_bytes
 
 
 class PredictionFields(TypedDict, total=False):
@@ -51,6 +50,8 @@ class PredictionLogger:
         Where Kafka is: ``host:port``, or a :class:`~driftline.streams.config.Kafka` that says how to get in.
     topic
         Where predictions go.
+    max_record_bytes
+        What the workers' ``worker.max_record_bytes`` is.
 
     Examples
     --------
@@ -60,8 +61,14 @@ class PredictionLogger:
             await logger.log(model="churn", version="v3", features={"age": 41, "plan": "basic"}, prediction=0.12)
     """
 
-    def __init__(self, kafka: Kafka | str = "localhost:9092", topic: str = "predictions") -> None:
+    def __init__(
+        self,
+        kafka: Kafka | str = "localhost:9092",
+        topic: str = "predictions",
+        max_record_bytes: int = MAX_RECORD_BYTES,
+    ) -> None:
         self._outbox = Outbox(address(kafka), topic)
+        self._max_record_bytes = max_record_bytes
 
     async def __aenter__(self) -> Self:
         await self._outbox.__aenter__()
@@ -90,8 +97,9 @@ class PredictionLogger:
         Parameters
         ----------
         prediction
-            Fields of :class:`PredictionFields`. Numbers may be numpy's. A NaN counts as missing: JSON has none. A time
-            is one with a time zone, ISO 8601, or a number since the epoch. Without an id it gets a random one.
+            Fields of :class:`PredictionFields`. Values may be numpy's, pandas' or Decimals, features a Series, and
+            classes integers. A NaN counts as missing: JSON has none. A time is one with a time zone, ISO 8601, or a
+            number since the epoch. Without an id it gets a random one. What a worker would drop is not refused.
 
         Returns
         -------
@@ -131,9 +139,9 @@ class PredictionLogger:
         await self._outbox.flush()
 
     async def _send(self, prediction: PredictionFields) -> tuple[str, asyncio.Future[Any]]:
-        given = prediction.get("id")
+        given = plain(prediction.get("id"))
         identifier = uuid.uuid4().hex if given is None else str(given)
-        value = _encoded({**prediction, "id": identifier})
+        value = encoded({**prediction, "id": identifier}, self._max_record_bytes)
         return identifier, await self._outbox.send(value, identifier.encode())
 
 
@@ -171,19 +179,3 @@ class AlertSubscriber(TopicReader[Alert]):
         stop: Stop = "never",
     ) -> None:
         super().__init__(kafka, topic, Alert, start, stop)
-
-
-def _encoded(document: Mapping[str, Any]) -> bytes:
-    """Return a prediction as bytes, if a worker would take them."""
-    told = document.get("timestamp")
-    if isinstance(told, datetime) and told.tzinfo is None:
-        raise ValueError(f"timestamp {told.isoformat()} has no time zone: use datetime.now(UTC)")
-    known = {name: value for name, value in document.items() if value is not None or name == PREDICTION}
-    if unknown := known.keys() - set(Prediction.__struct_fields__):
-        raise ValueError(f"a prediction has no {', '.join(sorted(unknown))}")
-    try:
-        value = orjson.dumps(known, option=orjson.OPT_SERIALIZE_NUMPY)
-        msgspec.json.decode(value, type=Prediction)
-    except (orjson.JSONEncodeError, msgspec.DecodeError) as error:
-        raise ValueError(f"prediction {document['id']}: {error}") from error
-    return value

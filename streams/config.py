@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from driftline.detectors.errors import OperatorError
+from driftline.detectors.errors import Misfit, OperatorError
 from driftline.detectors.plan import Plan, plan_from
+from driftline.detectors.validation import validated
 from driftline.streams.config_checks import misfits
 from driftline.streams.config_environment import VARIABLE_PREFIX, from_environment
 from driftline.streams.config_keys import no_such_key, printable_value
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 REMEDY = "`driftline config schema` lists every key"
 
 TopicName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=10**6)]
+Bytes = Annotated[int, Meta(ge=1, le=2**30)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 
@@ -114,7 +116,7 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     metrics_host
         Address that serves metrics and health; 0.0.0.0 lets other machines in.
     metrics_port
-        Its port; 0 takes any free one.
+        Its port; 0 takes any free one. Left out: 9108, or the next free one of twenty where that is taken.
     snapshot_interval_s
         Seconds between snapshots: after a crash at most so much is read again.
     session_timeout_s
@@ -133,14 +135,14 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     app_id: TopicName = "driftline"
     metrics_host: str = "127.0.0.1"
-    metrics_port: Port = 9108
+    metrics_port: Port | None = None
     snapshot_interval_s: Seconds = 10.0
     session_timeout_s: Seconds = 10.0
-    max_record_bytes: Positive = 1_048_576
-    max_batch_bytes: Positive = 33_554_432
-    max_dead_letters_per_minute: Positive = 10_000
+    max_record_bytes: Bytes = 1_048_576
+    max_batch_bytes: Bytes = 33_554_432
+    max_dead_letters_per_minute: Count = 10_000
     instance_id: str | None = None
-    max_batch_records: Positive = 10_000
+    max_batch_records: Count = 10_000
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -251,22 +253,12 @@ def _check_keys(kind: Any, value: Any, path: tuple[str, ...]) -> None:
 
 def _converted(document: dict[str, Any]) -> Settings:
     try:
-        settings = msgspec.convert(document, Settings)
-    except msgspec.ValidationError as error:
-        raise OperatorError(_located(str(error), document)) from error
-    plan_from(document.get("plan", {}))  # its bounds and the names of its detectors
+        settings = validated(document, Settings)
+    except Misfit as misfit:
+        key = ".".join(misfit.path)
+        raise OperatorError(f"{key} = {printable_value(key, misfit.value)}: {misfit.reason}; {REMEDY}") from misfit
+    plan_from(document.get("plan", {}))  # its rules, and which values go together
     return settings
-
-
-def _located(message: str, document: Any) -> str:
-    """Rewrite msgspec's ``Expected ... - at `$.section.key``` with the value that stands there."""
-    fault, _, place = message.partition(" - at `$.")
-    keys = place.rstrip("`").split(".")
-    value = document
-    for key in keys:  # a key of a free table shows as [...], and what stands behind it can't be told
-        value = value.get(key) if isinstance(value, dict) else None
-    shown = "" if value is None else f" = {printable_value(keys[-1], value)}"
-    return f"{'.'.join(keys)}{shown}: {fault[:1].lower()}{fault[1:]}; {REMEDY}"
 
 
 PASSWORD = ("kafka", "sasl_password")

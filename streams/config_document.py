@@ -148,5 +148,8 @@ def _name(key: str) -> str:
 
 
 def _value(value: Any) -> str:
-    """Return a scalar as TOML: as JSON, but for infinities and the delete character."""
-    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """Return a scalar as TOML: as JSON, but for infinities; what could command a terminal is escaped."""
+    if isinstance(value, float):
+        return repr(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)

@@ -80,4 +80,5 @@ def _understood(name: str, text: str, kind: Any) -> Any:
         return msgspec.convert(text, kind, strict=False)  # a variable is always text: "9108" is a number here
     except msgspec.DecodeError as error:
         expects = "a JSON object" if get_origin(kind) is dict else "a value of the key's type"
-        raise OperatorError(f"{name} = {printable_value(name, text)}: {error}; it takes {expects}") from error
+        reason = str(error).replace(" | null", "")
+        raise OperatorError(f"{name} = {printable_value(name, text)}: {reason}; it takes {expects}") from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driftline.detectors.errors import OperatorError
 from driftline.streams.config import Kafka
+from driftline.streams.credentials import password, tls
+from driftline.streams.listeners import PROBE_S, advertised, first_answering, stray
+from driftline.streams.remedies import typed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -52,11 +53,11 @@ def client_options(kafka: Kafka) -> dict[str, Any]:
         "security_protocol": kafka.security_protocol,
     }
     if kafka.uses_tls:
-        options["ssl_context"] = _tls(kafka)
+        options["ssl_context"] = tls(kafka)
     if kafka.uses_sasl:
         options["sasl_mechanism"] = kafka.sasl_mechanism
         options["sasl_plain_username"] = kafka.sasl_username  # SCRAM's too, whatever the name says
-        options["sasl_plain_password"] = _password(kafka)
+        options["sasl_plain_password"] = password(kafka)
     return options
 
 
@@ -83,12 +84,12 @@ def faust_credentials(kafka: Kafka) -> Any:
         return None
     import faust  # noqa: PLC0415 - only a worker needs it
 
-    context = _tls(kafka) if kafka.uses_tls else None
+    context = tls(kafka) if kafka.uses_tls else None
     if not kafka.uses_sasl:
         return faust.SSLCredentials(context=context)
     return faust.SASLCredentials(
         username=kafka.sasl_username,
-        password=_password(kafka),
+        password=password(kafka),
         mechanism=kafka.sasl_mechanism,
         ssl_context=context,
     )
@@ -133,12 +134,17 @@ async def opened(make: Callable[..., Any], kafka: Kafka, **options: Any) -> Asyn
     with _warnings() as warnings:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                client = make(**settled | {"bootstrap_servers": await _answering(kafka)}, **options)
+                answered = await first_answering(servers(kafka))
+                client = make(**settled | {"bootstrap_servers": answered}, **options)
                 await client.start()
+                await _check_listeners(kafka, client, answered)
+        except OperatorError:
+            await _give_up(kafka, client)
+            raise
         except (KafkaError, OSError) as error:  # a TimeoutError is an OSError
             if client is not None:
-                await _close(client, CLOSE_TIMEOUT_S)
-                await asyncio.sleep(FAREWELL_S if kafka.uses_tls else 0)
+                await _give_up(kafka, client)
+                await _refuse_stray(kafka, client)
             reasons = [*warnings, str(error), f"no answer within {CONNECT_TIMEOUT_S:g} s"]
             raise unreachable(kafka, next(filter(None, reasons))) from error
     limit_s: float | None = CLOSE_TIMEOUT_S
@@ -146,7 +152,9 @@ async def opened(make: Callable[..., Any], kafka: Kafka, **options: Any) -> Asyn
         yield client
         limit_s = None
     except KafkaError as error:
-        raise explained(kafka, error) from error
+        if isinstance(problem := explained(kafka, error), KafkaUnreachable):
+            await _refuse_stray(kafka, client)
+        raise problem from error
     finally:
         await _close(client, limit_s)
 
@@ -188,7 +196,7 @@ def explained(kafka: Kafka, error: BaseException) -> OperatorError:
             f"Kafka refused: {reason}; kafka.sasl_username = {kafka.sasl_username!r} needs an ACL for it"
         )
     if isinstance(error, errors.UnknownTopicOrPartitionError):
-        return OperatorError(f"{reason}; make the topics with `driftline topics create`")
+        return OperatorError(f"{reason}; make the topics with {typed('topics create', kafka)}")
     if isinstance(error, errors.KafkaTimeoutError) or getattr(error, "retriable", False):  # tried until time was up
         return unreachable(kafka, reason)
     mistaken = (
@@ -204,43 +212,42 @@ def explained(kafka: Kafka, error: BaseException) -> OperatorError:
     return KafkaFailed(f"Kafka refused: {reason}; try again")
 
 
-async def _answering(kafka: Kafka) -> str:
-    """Return the first address that takes a connection: aiokafka would wait 40 s for each dead host of the list.
-
-    Raises
-    ------
-    OSError
-        Where none does.
-    """
-    attempts = [asyncio.create_task(_greet(server)) for server in servers(kafka)]
-    refusals = []
-    try:
-        for attempt in asyncio.as_completed(attempts):
-            try:
-                return await attempt
-            except OSError as error:
-                refusals.append(str(error))
-    finally:
-        for task in attempts:
-            task.cancel()
-    raise OSError("; ".join(refusals))
-
-
 async def is_reachable(kafka: Kafka) -> bool:
     """Tell whether some address takes a connection within 3 s."""
     try:
-        async with asyncio.timeout(3.0):
-            await _answering(kafka)
+        async with asyncio.timeout(PROBE_S):
+            await first_answering(servers(kafka))
     except OSError:
         return False
     return True
 
 
-async def _greet(server: str) -> str:
-    host, _, port = server.rpartition(":")
-    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    writer.close()
-    return server
+async def _check_listeners(kafka: Kafka, client: Any, answered: str) -> None:
+    """Refuse brokers none of which can be reached where they say they are."""
+    servers = advertised(client)
+    if not servers or answered in servers:
+        return
+    try:
+        async with asyncio.timeout(PROBE_S):
+            await first_answering(servers)
+    except OSError:
+        await _refuse_stray(kafka, client)
+
+
+async def _refuse_stray(kafka: Kafka, client: Any) -> None:
+    """After a failure: tell of each broker that can't be reached where it says it is, if that is the cause."""
+    elsewhere = [server for server in advertised(client) if server not in servers(kafka)]
+    if (found := await stray(elsewhere)) and await is_reachable(kafka):
+        raise KafkaUnreachable(
+            f"kafka.bootstrap_servers = {kafka.bootstrap_servers!r} answers, but says that brokers are at "
+            f"{', '.join(found)}; set advertised.listeners of these brokers to addresses that this machine can reach, or "
+            "let this machine resolve the name"
+        )
+
+
+async def _give_up(kafka: Kafka, client: Any) -> None:
+    await _close(client, CLOSE_TIMEOUT_S)
+    await asyncio.sleep(FAREWELL_S if kafka.uses_tls else 0)
 
 
 async def _close(client: Any, limit_s: float | None) -> None:
@@ -266,32 +273,3 @@ def _warnings() -> Iterator[list[str]]:
         yield messages
     finally:
         logger.removeHandler(collector)
-
-
-def _tls(kafka: Kafka) -> ssl.SSLContext:
-    """Return a context that checks the broker's certificate and its host name, by Python's defaults."""
-    try:
-        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
-    except OSError as error:
-        raise OperatorError(f"kafka.ssl_cafile = {kafka.ssl_cafile!r}: {error}; name a PEM file") from error
-    if kafka.ssl_certfile is not None:
-        try:
-            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
-        except OSError as error:
-            files = f"kafka.ssl_certfile = {kafka.ssl_certfile!r}, kafka.ssl_keyfile = {kafka.ssl_keyfile!r}"
-            raise OperatorError(f"{files}: {error}; name PEM files that belong together") from error
-    return context
-
-
-def _password(kafka: Kafka) -> str:
-    if kafka.sasl_password is not None:
-        return kafka.sasl_password.reveal()
-    path = Path(str(kafka.sasl_password_file))
-    try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise OperatorError(f"kafka.sasl_password_file = {str(path)!r}: {reason}; name a readable file") from error
-    if not password:
-        raise OperatorError(f"kafka.sasl_password_file = {str(path)!r}: is empty; write the password into it")
-    return password

@@ -4,6 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from time import monotonic
 
+from driftline.detectors.errors import RecordError
+from driftline.detectors.records import Batch
+from driftline.detectors.watch import Watch
+from driftline.streams.rejections import Rejection
+from driftline.streams.tolerant import bad_name
 from driftline.streams.wire import MAX_DEAD_LETTER, Outgoing, Raw, Remains
 
 
@@ -44,22 +49,66 @@ class Allowance:
         return taken
 
 
-def dead_letters(records: Sequence[Raw], rejected: Sequence[tuple[int, str]]) -> Iterator[Outgoing]:
-    """Dead letters of the records at these offsets, given with their reasons."""
+def explained(
+    rejected: Sequence[tuple[int, str]], unreadable: Sequence[Rejection], batch: Batch, watch: Watch
+) -> Iterator[Rejection]:
+    """Say of rejected records, (offset, reason), which field is at fault, what it holds, and what is wanted.
+
+    Parameters
+    ----------
+    rejected
+        All of them, or the first.
+    unreadable
+        Those that could not be decoded.
+    batch, watch
+        What stage 1 was given, by which it rejected the others.
+    """
+    known = {each.offset: each for each in unreadable}
+    for offset, reason in rejected:
+        if offset in known:
+            yield known[offset]
+        else:
+            row = int(batch.offsets.searchsorted(offset))
+            yield Rejection.of(offset, _explained(reason, batch, row, watch))
+
+
+def _explained(reason: str, batch: Batch, row: int, watch: Watch) -> RecordError:
+    record, plan = batch.predictions[row], watch.plan
+    if reason == "bad_name":
+        return bad_name(record.model, record.version) or RecordError(reason)
+    if reason == "unknown_model":
+        is_version = any(model == record.model for model, _ in watch.layouts)
+        field, name = ("version", record.version) if is_version else ("model", record.model)
+        return RecordError(
+            reason, field=field, found=name, wanted="one that has a baseline (driftline baseline publish)"
+        )
+    if reason == "model_cap":
+        wanted = f"at most {plan.max_models} model versions (plan.max_models)"
+        return RecordError(reason, field="model", found=record.model, wanted=wanted)
+    wanted = f"at most {plan.max_ahead_ms} ms (plan.max_ahead_ms) after the Kafka timestamp, {batch.appended_ms[row]}"
+    if reason == "no_baseline_yet":
+        first = watch.layouts[record.model, record.version][0].baseline
+        wanted = f"a window from {first.effective_from_ms} on, when the first baseline is effective"
+    found = int(batch.event_ms[row]) if record.timestamp is None else record.timestamp
+    return RecordError(reason, field="timestamp", found=found, wanted=wanted)
+
+
+def dead_letters(records: Sequence[Raw], rejected: Sequence[Rejection]) -> Iterator[Outgoing]:
+    """Dead letters of the records that were rejected."""
     if rejected:
         by_offset = {record.offset: record for record in records}
-        for offset, reason in rejected:
-            yield dead_letter(by_offset[offset], reason)
+        for each in rejected:
+            yield dead_letter(by_offset[each.offset], each)
 
 
-def dead_letter(record: Raw, reason: str) -> Outgoing:
+def dead_letter(record: Raw, rejection: Rejection) -> Outgoing:
     """A record that could not be used, as it was, with what was wrong and where it lay.
 
     One that Kafka would refuse in one piece is cut off; a header then says how long it was.
     """
     value = b"" if record.value is None else record.value
     first, n_bytes = (value.first, value.n_bytes) if isinstance(value, Remains) else (value, len(value))
-    headers = {"reason": reason, "topic": record.topic, "partition": record.partition, "offset": record.offset}
+    headers = {**rejection.details, "topic": record.topic, "partition": record.partition, "offset": record.offset}
     if n_bytes > MAX_DEAD_LETTER:
         headers["size"] = n_bytes
     encoded = tuple((name, str(text).encode()) for name, text in headers.items())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from driftline.streams.terminal import say
+
 
 @click.command()
 @click.option("--pace", default=0.9, show_default=True, metavar="SECONDS", type=click.FloatRange(min=0))
@@ -16,7 +18,7 @@ def demo(pace: float) -> int:
     from driftline.streams.demo_run import DemoFailed, Scale, run_demo  # noqa: PLC0415 - numpy, scipy, aiokafka: 1 s
 
     try:
-        run_demo(Scale(pace_s=pace), click.echo)
+        run_demo(Scale(pace_s=pace), say)
     except DemoFailed as failure:
         click.echo(f"driftline: the demo failed: {failure}", err=True)
         return 1

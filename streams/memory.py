@@ -103,10 +103,13 @@ class Broker:
     def __post_init__(self) -> None:
         self.logs = {(topic, place): Log() for topic, n in self.sizes.items() for place in range(n)}
 
-    def publish(self, topic: str, partition: int, values: Iterable[tuple[bytes | None, int]]) -> None:
-        """Write records, given as value and timestamp, the way a service does."""
+    def publish(
+        self, topic: str, partition: int, values: Iterable[tuple[bytes | None, int]], *, by_broker: bool = True
+    ) -> None:
+        """Write records, given as value and timestamp, the way a service does; the timestamps are the broker's or its."""
         for value, timestamp in values:
-            self.logs[topic, partition].append(Record(topic, partition, 0, timestamp, value))
+            record = Record(topic, partition, 0, timestamp, value, timestamp_type=int(by_broker))
+            self.logs[topic, partition].append(record)
 
     def records(self, topic: str) -> list[Record]:
         """All records of a topic, partition by partition."""

@@ -27,10 +27,13 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"driftline_{name}", text, labels, registry=registry)
 
-        # Records: in == accepted + late + rejected + replay_skipped at every moment.
+        # Records: in == accepted + late + rejected + flush_mark + replay_skipped at every moment.
         self.records_in = counter("records_in", "Prediction records consumed.")
         self.records = counter("records", "Prediction records by what became of them.", "result")
         self.rejected = counter("records_rejected", "Rejected records by reason; look at dead-letters.", "reason")
+        self.dropped_fields = counter(
+            "dropped_fields", "Values of optional fields that could not be used; their records were.", "field"
+        )
         self.lost = counter("lost_offsets", "Offsets that retention took before they were read: add workers.")
         self.dead_letters = counter("dead_letters", "Dead letters written.")
         self.suppressed_dead_letters = counter(
@@ -64,8 +67,9 @@ class Metrics:
         self.unmatched_partials = counter("unmatched_partials", "Partials of another baseline than the window's.")
         self.series_dropped = counter("series_dropped", "Drift series not exported for want of room.")
         # Each full of its own series only: scores must not keep open alerts out.
-        self.drift_score = DriftGauge("drift_score", "Score of the last window.", registry, self.series_dropped)
-        self.drift_active = DriftGauge("drift_active", "1 while an alert is open.", registry, self.series_dropped)
+        dropped = self.series_dropped
+        self.drift_score = DriftGauge("drift_score", "Score of the last window.", registry, "detector", dropped)
+        self.drift_active = DriftGauge("drift_active", "1 while an alert is open.", registry, "kind", dropped)
         self.alerts = counter("alerts", "Alerts sent.", "model", "kind", "severity", "state")
         self.models = gauge("models_watched", "Model versions with a baseline.")
         self.refused_baselines = counter("refused_baselines", "Records of topic baselines that can't be used.")
@@ -74,7 +78,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self.build = gauge("build_info", "Always 1.", "version")
         self.build.labels(version).set(1)
-        for result in ("accepted", "late", "rejected", "replay_skipped"):
+        for result in ("accepted", "late", "rejected", "flush_mark", "replay_skipped"):
             self.records.labels(result)
 
     def exposition(self) -> bytes:

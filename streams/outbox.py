@@ -42,6 +42,8 @@ class Outbox:
 
     Attributes
     ----------
+    partitions : list of int
+        The topic's.
     acknowledged : int
         Records that all in-sync replicas have.
     failed : int
@@ -54,11 +56,12 @@ class Outbox:
         self._stack = AsyncExitStack()
         self._producer: Any = None
         self._error: BaseException | None = None
+        self.partitions: list[int] = []
         self.acknowledged = 0
         self.failed = 0
 
     async def __aenter__(self) -> Self:
-        await partitions_of(self._kafka, self._topic)  # aiokafka would look for a missing topic for 40 s
+        self.partitions = await partitions_of(self._kafka, self._topic)  # aiokafka would look for it for 40 s
         async with AsyncExitStack() as stack:
             self._producer = await stack.enter_async_context(opened(AIOKafkaProducer, self._kafka, **PRODUCER))
             self._stack = stack.pop_all()
@@ -72,7 +75,11 @@ class Outbox:
                 await self.flush()
 
     async def send(
-        self, value: bytes, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        value: bytes,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
     ) -> asyncio.Future[Any]:
         """Hand a record over; waits only while the buffer is full.
 
@@ -80,6 +87,8 @@ class Outbox:
         ----------
         value, key, headers
             As Kafka has them.
+        partition
+            None: by the key.
 
         Returns
         -------
@@ -92,7 +101,9 @@ class Outbox:
             For a record that can never be sent: it is too large.
         """
         try:
-            future: asyncio.Future[Any] = await self._producer.send(self._topic, value, key, headers=headers)
+            future: asyncio.Future[Any] = await self._producer.send(
+                self._topic, value, key, partition=partition, headers=headers
+            )
         except KafkaError as error:
             self.failed += 1
             raise explained(self._kafka, error) from error

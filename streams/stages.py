@@ -16,9 +16,10 @@ from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.watch import Watch
 from driftline.detectors.windows import NO_TIME
 from driftline.streams import wire
-from driftline.streams.dead_letters import Allowance, dead_letters
+from driftline.streams.dead_letters import Allowance, dead_letters, explained
 from driftline.streams.metrics import Metrics
 from driftline.streams.seams import SETTLING_S
+from driftline.streams.strangers import Strangers
 from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Shared:
     dead_letters: Allowance = field(default_factory=Allowance)
     appended_ms: int = NO_TIME
     """Highest append time of the broker that this worker has read or been told of."""
+    strangers: Strangers = field(default_factory=Strangers)
 
     def partitions_of(self, stage: str) -> int:
         """Partitions of what a stage reads."""
@@ -81,14 +83,18 @@ class ProfilingStage:
         batch, unreadable = wire.decode(fresh, shared.watch, shared.max_record_bytes)
         self._look_at_append_times(batch)
         state, out = profiling.step(state, batch, shared.watch)
-        out.rejected = sorted(out.rejected + unreadable)
+        out.rejected = sorted(out.rejected + [(each.offset, each.reason) for each in unreadable])
         self._count(out, len(fresh))
+        shared.strangers.note(fresh, out.rejected)
         allowed = shared.dead_letters.take(len(out.rejected))
         shared.metrics.dead_letters.inc(allowed)
         shared.metrics.suppressed_dead_letters.inc(len(out.rejected) - allowed)
         shared.metrics.watermark.labels(state.partition).set(state.closed_ms / 1000)
         shared.metrics.batch_seconds.labels("profiling").observe(perf_counter() - started)
-        return state, [*self._outgoing(out), *dead_letters(fresh, out.rejected[:allowed])]
+        for name, count in batch.dropped.items():
+            shared.metrics.dropped_fields.labels(name).inc(count)
+        told = list(explained(out.rejected[:allowed], unreadable, batch, shared.watch))
+        return state, [*self._outgoing(out), *dead_letters(fresh, told)]
 
     def _look_at_append_times(self, batch: Batch) -> None:
         """Learn the highest one, and see whether they contradict what was said of the partition while it was idle."""
@@ -124,6 +130,7 @@ class ProfilingStage:
             ("accepted", out.accepted),
             ("late", out.late),
             ("rejected", len(out.rejected)),
+            ("flush_mark", out.flushes),
             ("replay_skipped", out.skipped),
         ):
             if count:

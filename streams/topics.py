@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.windows import DECIDING, RECENT
 from driftline.streams.connection import opened
+from driftline.streams.remedies import typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,9 +82,9 @@ def topic_table(settings: Settings, partitions: int) -> list[TopicSpec]:
     """
     topics, app_id = settings.topics, settings.worker.app_id
     return [
-        TopicSpec(topics.predictions, partitions, {}),  # the user's own, and theirs to keep
+        TopicSpec(topics.predictions, partitions, STAMPED),  # the rest is the user's own, and theirs to keep
         TopicSpec(topics.baselines, 1, COMPACT | KEEP_A_YEAR),
-        TopicSpec(topics.partials, partitions, _delete_after(1)),
+        TopicSpec(topics.partials, partitions, _delete_after(1) | STAMPED),
         TopicSpec(topics.windows, partitions, _delete_after(365)),
         TopicSpec(topics.alerts, 1, COMPACT | _delete_after(365) | {"cleanup.policy": "compact,delete"}),
         TopicSpec(topics.dead_letters, partitions, _delete_after(14)),
@@ -117,12 +119,36 @@ async def create_topics(settings: Settings, partitions: int | None = None) -> li
     async with opened(AIOKafkaAdminClient, settings.kafka) as admin:
         known = await _sizes(admin)
         wanted = topic_table(settings, partitions or known.get(settings.topics.predictions, DEFAULT_PARTITIONS))
-        _check_partitions(wanted, known)
+        _check_partitions(settings, wanted, known)
         missing = [spec for spec in wanted if spec.name not in known]
         if missing:
             await _create(admin, missing)
-            _check_partitions(wanted, await _all_there(admin, wanted))  # somebody else may have been quicker
+            _check_partitions(settings, wanted, await _all_there(admin, wanted))  # somebody else may have been quicker
     return [TopicFound(spec.name, spec.partitions, spec.name in known) for spec in wanted]
+
+
+async def stamps_by_producers(kafka: Kafka, topic: str) -> str | None:
+    """What is to be told, and done, of a topic whose records bear their producers' time; None where they don't.
+
+    None, too, where the broker does not say: this user has no ACL to ask (DescribeConfigs), or it is an embedded one.
+    """
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - see `create_topics`
+    from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # noqa: PLC0415
+
+    try:
+        async with opened(AIOKafkaAdminClient, kafka) as admin:
+            answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    except OperatorError:
+        return None
+    found = {name: value for answer in answers for resource in answer.resources for name, value, *_ in resource[4]}
+    if found.get(STAMP) != "CreateTime":
+        return None
+    return (
+        f"topic {topic!r} keeps the time that its producers tell ({STAMP}=CreateTime), so a window closes only once "
+        f"{DECIDING} of a partition's last {RECENT} records are past it: better let the broker stamp records, by "
+        f"`kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers} --alter --entity-type topics "
+        f"--entity-name {topic} --add-config {STAMP}=LogAppendTime`"
+    )
 
 
 async def partitions_of(kafka: Kafka, topic: str) -> list[int]:
@@ -143,13 +169,14 @@ async def partitions_of(kafka: Kafka, topic: str) -> list[int]:
                 return sorted(partition["partition"] for partition in known["partitions"])
     # Kafka does not tell one from the other, so that nobody learns of topics that are none of his business.
     hidden = "" if kafka.security_protocol == "PLAINTEXT" else " (or this user has no ACL to see it)"
-    raise OperatorError(f"topic {topic!r} does not exist{hidden}: make the topics with `driftline topics create`")
+    raise OperatorError(f"topic {topic!r} does not exist{hidden}: make the topics with {typed('topics create', kafka)}")
 
 
-def _check_partitions(wanted: Sequence[TopicSpec], known: Mapping[str, int]) -> None:
+def _check_partitions(settings: Settings, wanted: Sequence[TopicSpec], known: Mapping[str, int]) -> None:
     """Refuse a topic that exists with another number of partitions than those it must go with."""
+    free = settings.topics.windows, settings.topics.dead_letters  # written only, by key or by turns
     for spec in wanted:
-        if known.get(spec.name, spec.partitions) != spec.partitions:
+        if spec.name not in free and known.get(spec.name, spec.partitions) != spec.partitions:
             raise OperatorError(
                 f"topic {spec.name!r} exists with {known[spec.name]} partitions, needed are {spec.partitions}: give "
                 f"--partitions {known[spec.name]}, or remove the topic, or name another"
@@ -196,6 +223,10 @@ async def _create(admin: Any, specs: Sequence[TopicSpec]) -> None:
 def _delete_after(days: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
 
+
+STAMP = "message.timestamp.type"
+STAMPED: dict[str, str] = {STAMP: "LogAppendTime"}
+"""The broker's clock lies in the log then: no producer's clock can be ahead of it."""
 
 # Kafka compacts closed segments only, and by default closes one at 1 GB: a worker that restores would read that much.
 COMPACT: dict[str, str] = {

@@ -1,6 +1,8 @@
 """Bytes to nouns and back: the only place that knows how records are written."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter, length_hint
 from typing import NamedTuple, Protocol, Self
@@ -11,22 +13,22 @@ import numpy as np
 import orjson
 
 from driftline.detectors.alerts import Alert
-from driftline.detectors.arrays import I64
 from driftline.detectors.baseline import PREDICTION
 from driftline.detectors.errors import RecordError
 from driftline.detectors.judging import Verdict
 from driftline.detectors.partials import Mark, Partial
-from driftline.detectors.records import Batch, PositionalPrediction, Prediction
+from driftline.detectors.records import Batch, Flush, PositionalPrediction, Prediction
 from driftline.detectors.watch import Watch
+from driftline.streams.event_times import event_time, event_times
+from driftline.streams.flush_mark import flush_of
+from driftline.streams.rejections import Rejection
+from driftline.streams.tolerant import UNUSABLE, bad_timestamp, bounded, prediction, second_look
 
 SOURCE = "driftline"
 LOG_APPEND_TIME = 1
 """Kafka's timestamp type of records whose timestamp is the broker's; 0 is the producer's (CreateTime)."""
 MAX_DEAD_LETTER = 1_000_000
 """Bytes; by default producers and brokers refuse what is longer than 1 MiB, headers included."""
-_UNUSABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_prediction = msgspec.json.Decoder(Prediction).decode
-_positional = msgspec.json.Decoder(PositionalPrediction).decode
 _stage_two = msgspec.msgpack.Decoder(Partial | Mark).decode
 
 
@@ -83,34 +85,45 @@ class Outgoing(NamedTuple):
     partition: int | None = None
 
 
-def decode(records: Sequence[Raw], watch: Watch, max_bytes: int) -> tuple[Batch, list[tuple[int, str]]]:
+def decode(records: Sequence[Raw], watch: Watch, max_bytes: int) -> tuple[Batch, list[Rejection]]:
     """Decode one partition's records, at least one, in log order.
 
     Returns
     -------
-    The batch, and (offset, reason) of the records that can't be read.
+    The batch, and the records that can't be read, by offset.
     """
     predictions: list[Prediction] = []
-    rejected: list[tuple[int, str]] = []
+    rejected: list[Rejection] = []
+    flushes: list[Flush] = []
+    dropped: Counter[str] = Counter()
     values = [b"" if record.value is None or len(record.value) > max_bytes else record.value for record in records]
     remaining = iter(values)
     while True:
         try:
-            predictions.extend(map(_prediction, remaining))  # a loop in C that ends behind the value that can't be read
+            predictions.extend(map(prediction, remaining))  # a loop in C that ends behind the value that can't be read
             break
-        except _UNUSABLE as error:
+        except UNUSABLE:
             record = records[len(values) - length_hint(remaining) - 1]
+            if (flush := flush_of(record)) is not None:
+                flushes.append(flush._replace(log_append=record.timestamp_type == LOG_APPEND_TIME))
+                continue
             try:
-                predictions.append(_second_look(record.value, max_bytes, error, watch))
+                predictions.append(_second_look(record, watch, max_bytes, dropped))
             except RecordError as refused:
-                rejected.append((record.offset, refused.reason))
-    refused_offsets = {offset for offset, _ in rejected}
-    kept = [record for record in records if record.offset not in refused_offsets] if rejected else records
-    return _timed(records, kept, predictions, rejected), sorted(rejected)
+                rejected.append(Rejection.of(record.offset, refused))
+    left_out = {each.offset for each in rejected} | {flush.offset for flush in flushes}
+    kept = [record for record in records if record.offset not in left_out] if left_out else records
+    batch = _timed(records, kept, predictions, rejected, dropped)
+    batch = replace(batch, flushes=tuple(flushes)) if flushes else batch
+    return batch, sorted(rejected, key=attrgetter("offset"))
 
 
 def _timed(
-    records: Sequence[Raw], kept: Sequence[Raw], predictions: list[Prediction], rejected: list[tuple[int, str]]
+    records: Sequence[Raw],
+    kept: Sequence[Raw],
+    predictions: list[Prediction],
+    rejected: list[Rejection],
+    dropped: Mapping[str, int],
 ) -> Batch:
     """Give every prediction its event time, and reject those whose time can't be read."""
     appended_ms = np.fromiter(map(attrgetter("timestamp"), kept), np.int64, len(kept))
@@ -118,113 +131,70 @@ def _timed(
     offsets = np.fromiter(map(attrgetter("offset"), kept), np.int64, len(kept))
     event_ms = event_times([prediction.timestamp for prediction in predictions], appended_ms)
     if (event_ms < 0).any():
-        rejected += [(offset, "bad_timestamp") for offset in offsets[event_ms < 0].tolist()]
+        for row in (event_ms < 0).nonzero()[0].tolist():
+            error = bad_timestamp(predictions[row].timestamp, kept[row].timestamp)
+            rejected.append(Rejection.of(kept[row].offset, error))
         sound = (event_ms >= 0).nonzero()[0]
         predictions = [predictions[row] for row in sound.tolist()]
         offsets, event_ms = offsets[sound], event_ms[sound]
         appended_ms, log_append = appended_ms[sound], log_append[sound]
     last = records[-1]
-    return Batch(last.topic, last.partition, offsets, event_ms, appended_ms, log_append, predictions, last.offset + 1)
+    return Batch(
+        last.topic,
+        last.partition,
+        offsets,
+        event_ms,
+        appended_ms,
+        log_append,
+        predictions,
+        last.offset + 1,
+        dropped=dropped,
+    )
 
 
-def _reason(error: Exception) -> str:
-    """Why bytes can't be decoded, by a closed set of names."""
-    if isinstance(error, UnicodeDecodeError):
-        return "invalid_utf8"
-    if isinstance(error, msgspec.ValidationError):
-        return "missing_field" if "missing required field" in str(error) else "invalid_field"
-    return "invalid_json"
-
-
-def _second_look(value: bytes | None, max_bytes: int, error: Exception, watch: Watch) -> Prediction:
-    """Read the form of existing loggers: features by position, named in the baseline's order.
+def _second_look(record: Raw, watch: Watch, max_bytes: int, dropped: Counter[str]) -> Prediction:
+    """Read what the decoder of predictions refused.
 
     Raises
     ------
     RecordError
-        Where the record is of neither form; the reason is then the prediction form's.
+        Where it can't be used.
     """
+    value = record.value
     if isinstance(value, Remains):
-        raise RecordError(value.reason) from error
-    if value is None or len(value) > max_bytes:
-        raise RecordError("tombstone" if value is None else "too_large") from error
-    if not isinstance(error, msgspec.ValidationError):
-        raise RecordError(_reason(error)) from error
-    try:
-        logged = _positional(value)
-    except _UNUSABLE:
-        raise RecordError(_reason(error)) from error
+        raise RecordError(value.reason)
+    found, odd = second_look(bounded(value, max_bytes))
+    dropped.update(odd)
+    return found if isinstance(found, Prediction) else _named(found, record.timestamp, watch)
+
+
+def _named(logged: PositionalPrediction, appended_ms: int, watch: Watch) -> Prediction:
+    """Name features that a logger gave by position, in the order of the baseline in force at the record's own window.
+
+    Without one they stay unnamed: stage 1 refuses the record, or counts it as late and does not look at its features.
+
+    Raises
+    ------
+    RecordError
+        Where there is no model, or another number of inputs than features.
+    """
     model = logged.model or watch.plan.default_model
     if model is None:
-        raise RecordError("missing_field", "model, and plan.default_model is not set")
-    layouts = watch.layouts.get((model, logged.model_version))
-    if not layouts:
-        raise RecordError("unknown_model")
-    names = [name for name in layouts[-1].baseline.signals if name != PREDICTION]
-    if len(names) != len(logged.input):
-        raise RecordError("invalid_field", f"{len(logged.input)} inputs for {len(names)} features")
-    features = dict(zip(names, logged.input, strict=True))
+        raise RecordError("missing_field", field="model", wanted="a field `model`, or plan.default_model")
+    event_ms, plan = event_time(logged.timestamp, appended_ms), watch.plan
+    layout = watch.effective((model, logged.model_version), event_ms - event_ms % plan.window_ms)
+    names = [name for name in layout.baseline.signals if name != PREDICTION] if layout else []
+    if layout and len(names) != len(logged.input):
+        wanted = f"{len(names)} inputs, the features of baseline {layout.baseline.hash}, which is in force then"
+        raise RecordError("invalid_field", field="input", found=logged.input, wanted=wanted)
     return Prediction(
         model=model,
         version=logged.model_version,
-        features=features,
+        features=dict(zip(names, logged.input, strict=False)),
         prediction=logged.output,
         timestamp=logged.timestamp,
         id=logged.id,
     )
-
-
-def event_times(timestamps: Sequence[float | str | None], appended_ms: I64) -> I64:
-    """Event times in milliseconds since the epoch; -1 where they can't be read.
-
-    Examples
-    --------
-    The unit is told by the magnitude: the same moment in s, ms, us and ns, as text, and the record's own.
-
-    >>> moment = [1_700_000_000, 1_700_000_000_000, 1_700_000_000_000_000, "2023-11-14T22:13:20Z", None, -5]
-    >>> event_times(moment, np.full(6, 7)).tolist()
-    [1700000000000, 1700000000000, 1700000000000, 1700000000000, 7, -1]
-    """
-    if set(map(type, timestamps)) == {int}:
-        try:
-            return _scaled(np.array(timestamps, np.int64))
-        except OverflowError:
-            pass
-    found = np.array(
-        [int(own) if stamp is None else _event_time(stamp) for stamp, own in zip(timestamps, appended_ms, strict=True)],
-        np.int64,
-    )
-    return np.where(found < _MS, found, -1)  # a record's own timestamp is its producer's to choose, too
-
-
-_S, _MS, _US, _TOO_LATE = 10**11, 10**14, 10**17, 2**63
-"""Numbers below these are seconds (until the year 5138), milliseconds, microseconds; others are nanoseconds."""
-
-
-def _scaled(stamps: I64) -> I64:
-    """Integers of any unit as milliseconds, rounded down; negative ones as -1."""
-    if stamps.min() >= _S and stamps.max() < _MS:
-        return stamps
-    scaled = np.where(stamps < _S, stamps * 1000, stamps)
-    scaled = np.where(stamps >= _MS, stamps // 1000, scaled)
-    scaled = np.where(stamps >= _US, stamps // 1_000_000, scaled)
-    return np.where(stamps < 0, -1, scaled)
-
-
-def _event_time(stamp: float | str) -> int:
-    """One timestamp as milliseconds, rounded down; -1 where it can't be read."""
-    try:
-        latest = _TOO_LATE
-        if isinstance(stamp, str):
-            moment, latest = datetime.fromisoformat(stamp), _S
-            stamp = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        if not 0 <= stamp < latest:
-            return -1
-        if stamp < _S:
-            return int(round(stamp * 1000, 3))  # .123 s has no exact double: round before cutting off
-        return int(stamp // (1 if stamp < _MS else 1000 if stamp < _US else 1_000_000))
-    except (ValueError, OverflowError):
-        return -1
 
 
 def decode_stage_two(value: bytes | None) -> Partial | Mark:

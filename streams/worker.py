@@ -9,7 +9,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from driftline.detectors.errors import OperatorError
+from driftline.detectors.errors import START_OVER, OperatorError
 from driftline.streams.batching import BatchSchema
 from driftline.streams.config import Settings
 from driftline.streams.connection import is_reachable
@@ -151,6 +151,7 @@ class Worker:
             await self._refuse_standstill()
             await asyncio.sleep(TICK_S)
             self.shared.metrics.tasks.set(len(asyncio.all_tasks()))
+            self.shared.strangers.say()
             if self.is_consuming:
                 self._watchdog.observe(
                     {
@@ -197,8 +198,7 @@ class Worker:
         was, now = self.shared.partitions_of(names[topic]), self.app.consumer.topic_partitions(topic)
         if now is not None and now > was:
             raise OperatorError(
-                f"topic {topic!r} grew from {was} to {now} partitions, which the saved state does not know: "
-                "start all workers under a new --app-id"
+                f"topic {topic!r} grew from {was} to {now} partitions, which the saved state does not know: {START_OVER}"
             )
 
     async def _refuse_standstill(self) -> None:

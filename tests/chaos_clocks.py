@@ -14,13 +14,13 @@ import orjson
 
 from driftline.detectors.partials import Partial
 from driftline.streams import wire
-from tests.chaos_input import MAX_AHEAD_MS, Disturbed, Tally, Value
+from tests.chaos_input import CENTURY_MS, MAX_AHEAD_MS, Disturbed, Tally, Value
 from tests.chaos_log import LATENESS_MS, START_MS, WINDOW_MS, Fleet, build_fleet, compact
 from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage, equal
 from tests.chaos_view import until
 from tests.fleet import expected, publish, records_on, states_saved, verdicts_complete
 from tests.onlooker import Onlooker, by_label, read
-from tests.test_wire import SPELLINGS, YEAR_MS
+from tests.test_event_times import SPELLINGS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,9 +36,9 @@ JUDGING_S = 2.0
 
 
 def _shown_ms(at_ms: int, draw: float, *, may_lead: bool) -> int:
-    """What a service's clock shows when it is so late: right mostly; a year ahead, before 1970, or at the bound."""
+    """What a service's clock shows when it is so late: right mostly; a century ahead, before 1970, or at the bound."""
     if draw < BAD_SHARE / 2:
-        return at_ms + YEAR_MS
+        return at_ms + CENTURY_MS
     if draw < BAD_SHARE:
         return -1_000 - at_ms
     return at_ms + MAX_AHEAD_MS if may_lead and draw > 1 - BAD_SHARE / 4 else at_ms
@@ -55,7 +55,7 @@ class Clocks(Disturbed):
 def with_wrong_clocks(origin: Fleet) -> Clocks:
     """Every record's time in another unit, some wrong; clocks that lead by the bound write to odd partitions only.
 
-    Kafka's timestamps are right.
+    The broker's own, by which it stamps them, is right.
     """
     rng, reasons = np.random.default_rng(15), Counter[str]()
     values: list[list[Value]] = []
@@ -230,7 +230,7 @@ async def silence(stage: Stage) -> str:
 FAULTS = (
     Fault(
         "clocks",
-        "times in s, ms, us, ns and ISO 8601, 1 % a year ahead, 1 % negative, some at the bound",
+        "times in s, ms, us, ns and ISO 8601, 1 % a century ahead, 1 % negative, some at the bound",
         f"{EQUAL}, 0 windows closed early, counts exact",
         clocks,
         log=clocks_log,

@@ -34,6 +34,7 @@ Value = tuple[int, bytes | None]
 END_MS = START_MS + (N_WINDOWS + 2) * WINDOW_MS
 MAX_RECORD_BYTES = 400_000
 MAX_AHEAD_MS = 60_000
+CENTURY_MS = 100 * YEAR_MS
 LARGE_BYTES = 10_000
 FEW = 25_000
 """Of each kind of large record there is one in so many, so that the log stays a log of predictions."""
@@ -68,7 +69,7 @@ def _disturbed(stage: Stage) -> Disturbed:
 
 # Poison: one record in ten can't be used.
 
-_ELSEWHERE = {"10 MB of features", "ahead by one", "before its baseline", "wrong number of inputs"}
+_ELSEWHERE = {"10 MB of features", "a year ahead", "ahead by one", "before its baseline", "wrong number of inputs"}
 ODD = [
     b'"forty"',
     b"true",
@@ -95,7 +96,7 @@ def _bad_values() -> list[tuple[Callable[[int], bytes | None], str]]:
     kinds = [(always(value), reason) for kind, (value, reason) in REJECTED.items() if kind not in _ELSEWHERE]
     return [
         *kinds,
-        (lambda at_ms: with_(model="model-0", timestamp=at_ms + MAX_AHEAD_MS + 1), "ahead"),
+        (lambda at_ms: with_(model="model-0", timestamp=at_ms + CENTURY_MS), "ahead"),
         (lambda at_ms: with_(model="later", timestamp=at_ms), "no_baseline_yet"),
         (always(orjson.dumps({**POSITIONAL, "model_version": "1"})), "invalid_field"),
         (always(with_(features={"x0": "s" * 1_000_000})), "too_large"),

@@ -6,6 +6,7 @@ drives both steps over it. ``tests.oracle`` counts the same records without eith
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -59,6 +60,7 @@ class Entry(NamedTuple):
 
     value: bytes | None
     appended_ms: int
+    timestamp_type: int = 1
 
 
 @dataclass(slots=True)
@@ -142,7 +144,9 @@ class Shape:
     """What a log is like.
 
     ``out_of_order_ms`` is how far event time runs back at most; ``stragglers`` the share of records that are minutes
-    old; ``rubbish`` the share that can't be used; ``step_ms`` the mean time between records.
+    old; ``rubbish`` the share that can't be used, ``odd`` the share that can, though no schema allows for it; ``step_ms``
+    the mean time between records. ``fast`` is the share with clocks that are ahead, by some seconds or by years,
+    ``by_broker`` that of records with the broker's timestamps, and ``flushes`` that of flush marks.
     """
 
     n: int = 600
@@ -150,6 +154,10 @@ class Shape:
     out_of_order_ms: int = 9_000
     stragglers: float = 0.0
     rubbish: float = 0.0
+    fast: float = 0.0
+    by_broker: float = 1.0
+    flushes: float = 0.0
+    odd: float = 0.0
 
 
 def prediction_log(seed: int, shape: Shape = Shape()) -> list[Entry]:
@@ -164,8 +172,23 @@ def prediction_log(seed: int, shape: Shape = Shape()) -> list[Entry]:
         value: bytes | None = orjson.dumps(document)
         if rng.random() < shape.rubbish:
             value = _RUBBISH[int(rng.integers(len(_RUBBISH)))](document)
+        elif shape.odd and rng.random() < shape.odd:
+            value = _ODD[int(rng.integers(len(_ODD)))](document, event_ms)
         entries.append(Entry(value, moment_ms))
-    return entries
+    return [_disturbed(entry, np.random.default_rng([seed, row]), shape) for row, entry in enumerate(entries)]
+
+
+def _disturbed(entry: Entry, rng: np.random.Generator, shape: Shape) -> Entry:
+    """A record as a wrong clock or another topic's setting would have it, or a flush mark in its place."""
+    by_broker, fast, flush = rng.random(3) < (shape.by_broker, shape.fast, shape.flushes)
+    value, appended_ms = entry.value, entry.appended_ms
+    if fast and value and value.endswith(b"}") and b"\xff" not in value:
+        claimed_ms = appended_ms + int(rng.choice([59_000, 480_000, 10**9, 10**12]) * rng.random())
+        value = orjson.dumps(orjson.loads(value) | {"timestamp": claimed_ms})
+        appended_ms = appended_ms if by_broker else claimed_ms
+    if flush:
+        value = orjson.dumps({"driftline": "flush", "event_ms": appended_ms - int(rng.integers(-30_000, 30_000))})
+    return Entry(value, appended_ms, int(by_broker))
 
 
 def _document(rng: np.random.Generator, row: int, event_ms: int, shift: float) -> dict[str, Any]:
@@ -235,7 +258,7 @@ _RUBBISH: list[Callable[[dict[str, Any]], bytes | None]] = [
         b"^", b"\xff"
     ),
     lambda document: orjson.dumps({key: value for key, value in document.items() if key not in ("features", "input")}),
-    lambda document: orjson.dumps({**document, "features": {"age": [1]}, "input": 3}),
+    lambda document: orjson.dumps({**document, "features": [1], "input": 3}),
     lambda document: orjson.dumps({**document, "timestamp": -5}),
     lambda document: orjson.dumps({**document, "timestamp": "yesterday"}),
     lambda document: orjson.dumps({**document, "timestamp": 2_000_000_000_000}),
@@ -244,12 +267,51 @@ _RUBBISH: list[Callable[[dict[str, Any]], bytes | None]] = [
 ]
 
 
+def _with_feature(name: str, value: Any) -> Callable[[dict[str, Any], int], bytes]:
+    """Write a record with one feature like this, or its first input."""
+
+    def written(document: dict[str, Any], _: int) -> bytes:
+        if "input" in document:
+            changed = {**document, "input": [value, *document["input"][1:]]}
+        else:
+            changed = {**document, "features": {**document["features"], name: value}}
+        return json.dumps(changed).encode()
+
+    return written
+
+
+def _with(make: Callable[[int], dict[str, Any]]) -> Callable[[dict[str, Any], int], bytes]:
+    return lambda document, event_ms: orjson.dumps(document | make(event_ms))
+
+
+_LIKE_AGES = [float("nan"), float("inf"), float("-inf"), [1], {"years": 41}, " 41.5 ", "4e1", "12 years", 10**400]
+_LIKE_COUNTRIES: list[Any] = [[], {"code": "de"}, float("nan")]
+_LIKE_NIGHTS = ["True", "FALSE", 1, 0.0, "1", "yes", "NA", "", [True]]
+_ODD: list[Callable[[dict[str, Any], int], bytes]] = [
+    *(_with_feature("age", value) for value in _LIKE_AGES),
+    *(_with_feature("country", value) for value in _LIKE_COUNTRIES),
+    *(_with_feature("night", value) for value in _LIKE_NIGHTS),
+    lambda document, _: b"\xef\xbb\xbf" + orjson.dumps(document),
+    lambda document, _: orjson.dumps(
+        {**document, **{name: int(document[name]) for name in ("version", "model_version") if name in document}}
+    ),
+    _with(lambda _: {"segment": {"tier": 1}, "weight": "1", "label": [], "latency_ms": {}, "status": True, "id": [0]}),
+    _with(lambda ms: {"timestamp": str(ms)}),
+    _with(lambda ms: {"timestamp": {"seconds": str(ms // 1000), "nanos": ms % 1000 * 1_000_000}}),
+    _with(lambda ms: {"timestamp": {"$date": ms}}),
+    _with(lambda ms: {"timestamp": f"{datetime.fromtimestamp(ms / 1000, UTC):%Y/%m/%d %H:%M:%S.%f} UTC"}),
+]
+
+
 def spread(log: Sequence[Entry], partitions: int) -> list[list[Record]]:
     """Lay a log out over partitions in turn; offsets have gaps, as compaction and transactions leave them."""
     laid: list[list[Record]] = [[] for _ in range(partitions)]
     for place, entry in enumerate(log):
         row, partition = divmod(place, partitions)
-        laid[partition].append(Record("predictions", partition, row + row // 7, entry.appended_ms, entry.value))
+        offset = row + row // 7
+        laid[partition].append(
+            Record("predictions", partition, offset, entry.appended_ms, entry.value, entry.timestamp_type)
+        )
     return laid
 
 
@@ -278,7 +340,7 @@ class Profile:
     def take(self, batch: Sequence[Record], watch: Watch) -> None:
         """Decode one batch and step over it."""
         decoded, unreadable = wire.decode(batch, watch, MAX_BYTES)
-        told = [(offset, reason) for offset, reason in unreadable if offset >= self.state.next_offset]
+        told = [(offset, reason) for offset, reason, *_ in unreadable if offset >= self.state.next_offset]
         self.rejected += told
         self.tally.update(read=len(unreadable), skipped=len(unreadable) - len(told), rejected=len(told))
         self.step(decoded, watch)
@@ -290,9 +352,10 @@ class Profile:
         self.events += out.events
         self.rejected += out.rejected
         self.tally.update(
-            read=batch.offsets.size,
+            read=batch.offsets.size + len(batch.flushes),
             accepted=out.accepted,
             late=out.late,
+            flushes=out.flushes,
             skipped=out.skipped,
             rejected=len(out.rejected),
         )

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Numbers(NamedTuple):
     window_ms: int = 60_000
     lateness_ms: int = 10_000
     max_ahead_ms: int = 60_000
+    max_open_windows: int = 100
     events_per_window: int = 3
     default_model: str = "churn"
 
@@ -48,6 +50,7 @@ class Found:
     events: set[tuple[int, int, str, str]] = field(default_factory=set)
     accepted: int = 0
     late: int = 0
+    flushes: int = 0
     closed_ms: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -72,9 +75,16 @@ def count(partitions: Sequence[Sequence[Record]], documents: Iterable[bytes], nu
 def _count_partition(
     found: Found, partition: int, records: Sequence[Record], baselines: list[dict[str, Any]], numbers: Numbers
 ) -> None:
-    highest_ms = None
+    highest_ms: int | None = None
+    claimed: list[int] = []
+    opened: set[tuple[str, str, int]] = set()
     told: Counter[tuple[str, str, int]] = Counter()
     for record in records:
+        if (mark_ms := _flushed(record)) is not None:
+            found.flushes += 1
+            end_ms = (min(mark_ms, record.timestamp) // numbers.window_ms + 1) * numbers.window_ms
+            highest_ms = max(-1 if highest_ms is None else highest_ms, end_ms + numbers.lateness_ms)
+            continue
         try:
             key, features, event_ms = _read(record, baselines, numbers)
         except Refused as reason:
@@ -85,11 +95,18 @@ def _count_partition(
         is_late = start_ms + numbers.window_ms <= watermark_ms
         if is_late and highest_ms is not None:
             start_ms = highest_ms // numbers.window_ms * numbers.window_ms
-        highest_ms = event_ms if highest_ms is None else max(highest_ms, event_ms)
+        highest_ms = _come_to(highest_ms, event_ms, record, claimed)
         baseline = _effective(key, start_ms, baselines)
         if baseline is None:
             found.rejected[partition, record.offset] = "no_baseline_yet"
             continue
+        now_ms = -1 if highest_ms is None else highest_ms
+        far_ms = now_ms // numbers.window_ms * numbers.window_ms + numbers.max_open_windows // 2 * numbers.window_ms
+        far = {each for each in opened if each[:2] == key and each[2] > far_ms}
+        if start_ms > far_ms and (*key, start_ms) not in far and 2 * len(far) >= numbers.max_open_windows:
+            found.rejected[partition, record.offset] = "ahead"
+            continue
+        opened.add((*key, start_ms))
         window = found.windows.setdefault((*key, start_ms), Window(baseline=baseline["hash"]))
         if is_late:
             window.late += 1
@@ -105,6 +122,25 @@ def _count_partition(
     found.closed_ms[partition] = watermark_ms // numbers.window_ms * numbers.window_ms
 
 
+def _come_to(highest_ms: int | None, event_ms: int, record: Record, claimed: list[int]) -> int | None:
+    """How far event time has come after a record; ``claimed`` collects what producers' clocks alone stand for."""
+    if record.timestamp_type == 1:
+        here_ms = min(event_ms, record.timestamp)
+        return here_ms if highest_ms is None else max(highest_ms, here_ms)
+    claimed.append(event_ms)
+    there = [moment for moment in claimed[-32:] if sum(other >= moment for other in claimed[-32:]) >= 16]
+    return max([*there, *([] if highest_ms is None else [highest_ms])], default=None)
+
+
+def _flushed(record: Record) -> int | None:
+    """The time of a flush mark, if it is one."""
+    try:
+        document = json.loads(record.value or b"")
+    except ValueError:
+        return None
+    return document["event_ms"] if isinstance(document, dict) and document.get("driftline") == "flush" else None
+
+
 def _effective(key: tuple[str, str], start_ms: int, baselines: list[dict[str, Any]]) -> dict[str, Any] | None:
     known = [each for each in baselines if (each["model"], each["version"]) == key]
     known = [each for each in known if each["effective_from_ms"] <= start_ms]
@@ -118,16 +154,19 @@ def _read(
     if record.value is None:
         raise Refused("tombstone")
     try:
-        document = json.loads(record.value.decode())
+        document = json.loads(record.value.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Refused("invalid_utf8") from error
     except json.JSONDecodeError as error:
         raise Refused("invalid_json") from error
-    key, signals = _signals(document, baselines, numbers)
+    key, signals = _signals(document, numbers)
     stamp = document.get("timestamp")
     event_ms = record.timestamp if stamp is None else _milliseconds(stamp)
     if event_ms < 0:
         raise Refused("bad_timestamp")
+    if isinstance(signals, list):
+        signals = _named(key, signals, event_ms // numbers.window_ms * numbers.window_ms, baselines)
+        signals["prediction"] = document["output"]
     if event_ms > record.timestamp + numbers.max_ahead_ms:
         raise Refused("ahead")
     if not any((each["model"], each["version"]) == key for each in baselines):
@@ -135,26 +174,36 @@ def _read(
     return key, signals, event_ms
 
 
-def _signals(
-    document: dict[str, Any], baselines: list[dict[str, Any]], numbers: Numbers
-) -> tuple[tuple[str, str], dict[str, Any]]:
+def _signals(document: dict[str, Any], numbers: Numbers) -> tuple[tuple[str, str], dict[str, Any] | list[Any]]:
+    """Model key, and the signals by name, or the inputs without names."""
     missing = [name for name in ("model", "version", "features", "prediction") if name not in document]
     if missing and isinstance(document.get("input"), list):
-        key = (document.get("model", numbers.default_model), document["model_version"])
-        known = [each for each in baselines if (each["model"], each["version"]) == key]
-        newest = max(known, key=lambda each: each["effective_from_ms"])
-        names = [name for name in newest["signals"] if name != "prediction"]
-        features = dict(zip(names, document["input"], strict=True))
-        return key, {**features, "prediction": document["output"]}
-    if any(isinstance(value, list) for value in document.get("features", {}).values()):
+        return (document.get("model", numbers.default_model), str(document["model_version"])), document["input"]
+    if isinstance(document.get("features"), list):
         raise Refused("invalid_field")
     if missing:
         raise Refused("missing_field")
-    return (document["model"], document["version"]), {**document["features"], "prediction": document["prediction"]}
+    key = (document["model"], str(document["version"]))
+    return key, {**document["features"], "prediction": document["prediction"]}
 
 
-def _milliseconds(stamp: float | str) -> int:
+def _named(key: tuple[str, str], inputs: list[Any], start_ms: int, baselines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Inputs by the names of the baseline that is in force at a window's start; without one they have none."""
+    baseline = _effective(key, start_ms, baselines)
+    if baseline is None:
+        return {}
+    names = [name for name in baseline["signals"] if name != "prediction"]
+    if len(names) != len(inputs):
+        raise Refused("invalid_field")
+    return dict(zip(names, inputs, strict=True))
+
+
+def _milliseconds(stamp: Any) -> int:
+    if isinstance(stamp, dict):
+        return int(stamp.get("$date", 0) or int(stamp["seconds"]) * 1000 + stamp["nanos"] // 1_000_000)
+    stamp = int(stamp) if isinstance(stamp, str) and stamp.isdigit() else stamp
     if isinstance(stamp, str):
+        stamp = stamp.replace("/", "-").replace(" UTC", "+00:00")
         try:
             moment = datetime.fromisoformat(stamp)
         except ValueError:
@@ -173,35 +222,68 @@ def _observe(window: Window, signals: dict[str, Any], baseline: dict[str, Any]) 
     broken = []
     for name, profile in baseline["signals"].items():
         numeric = profile["type"] == "numeric"
-        cell, faults = (_number if numeric else _category)(signals.get(name), profile)
+        cell, faults = (_number if numeric else _category)(_flat(name, signals), profile)
         window.cells.setdefault(name, Counter())[cell] += 1
         broken += [(_ORDER.index(fault), not numeric, fault, name) for fault in faults]
     in_order = [(fault, name) for *_, fault, name in sorted(broken, key=lambda each: each[:2])]
     window.violations.update((name, fault) for fault, name in in_order)
-    return in_order
+    return [(fault, name) for fault, name in in_order if fault != "type" or not baseline["signals"][name].get("text")]
+
+
+def _flat(name: str, signals: dict[str, Any]) -> Any:
+    """A signal's value; only a prediction may be an object, of probabilities."""
+    value = signals.get(name)
+    return [] if isinstance(value, dict) and name != "prediction" else value
 
 
 _ORDER = ("type", "null", "range", "category", "finite")
 
 
 def _number(value: Any, profile: dict[str, Any]) -> tuple[str, list[str]]:
-    if value is None:
+    if _is_missing(value, profile):
         return "missing", ["null"] if profile["missing"] == 0 else []
-    if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
-        return "nonfinite", ["finite"] if profile["nonfinite"] == 0 else []
-    if not isinstance(value, int | float):
+    if isinstance(value, list):
+        return "missing", ["type"]
+    faults = []
+    if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
+        faults, value = ["type"], _of_text(value)
+    if isinstance(value, dict) or value is None:
         return "nonfinite", ["type"]
+    if isinstance(value, str) or abs(value) > 1.7976931348623157e308:
+        return "nonfinite", faults or (["finite"] if profile["nonfinite"] == 0 else [])
     inside = profile["low"] <= value <= profile["high"]
-    return f"bin {bisect_right(profile['edges'], value)}", [] if inside else ["range"]
+    return f"bin {bisect_right(profile['edges'], value)}", [*faults, *([] if inside else ["range"])]
+
+
+def _of_text(text: str) -> float | None:
+    if set(text) <= set("0123456789+-.eE ") and text.strip():
+        try:
+            return float(text)
+        except ValueError:
+            pass
+    return None
+
+
+def _is_missing(value: Any, profile: dict[str, Any]) -> bool:
+    return (
+        value is None
+        or (isinstance(value, float) and isnan(value))
+        or (isinstance(value, str) and value in profile.get("markers", ()))
+    )
 
 
 def _category(value: Any, profile: dict[str, Any]) -> tuple[str, list[str]]:
     if isinstance(value, dict):
         value = max(sorted(value), key=value.__getitem__, default=None)
-    if value is None:
+    if _is_missing(value, profile):
         return "missing", ["null"] if profile["missing"] == 0 else []
+    if isinstance(value, list):
+        return "missing", ["type"]
+    if profile.get("boolean"):
+        value = {"0": "false", "1": "true", "0.0": "false", "1.0": "true"}.get(str(value), str(value))
+        value = value.lower() if value in ("True", "False", "TRUE", "FALSE") else value
     if not isinstance(value, str):
-        whole = isinstance(value, float) and value == int(value)
+        whole = isinstance(value, float) and value.is_integer()
         value = str(int(value)) if whole else json.dumps(value)
     if value in profile["levels"]:
         return f"level {value}", []

@@ -128,7 +128,21 @@ def test_the_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    "command", [["worker"], ["topics", "create"], ["alerts"], ["windows"], ["publish", "rows.jsonl"]], ids=" ".join
+    "command",
+    [
+        ["worker"],
+        ["topics", "create"],
+        ["alerts"],
+        ["windows"],
+        ["windows", "--summary"],
+        ["publish", "rows.jsonl"],
+        ["dead-letters"],
+        ["dead-letters", "--summary"],
+        ["dead-letters", "--resend", "--yes"],
+        ["status"],
+        ["reset", "--yes"],
+    ],
+    ids=" ".join,
 )
 def test_without_kafka_every_command_names_the_address(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -56,6 +56,7 @@ def verdict(**changes: object) -> Verdict:
         window=Window(0, 60_000),
         n=500,
         late=2,
+        late_share=0.003984,
         final=True,
         baseline="b",
         plan="p",
@@ -136,6 +137,56 @@ def test_windows_are_printed_up_to_the_topics_end(broker: EmbeddedBroker, capsys
     assert [line.split()[6] for line in capsys.readouterr().out.splitlines()] == ["stable", "insufficient"]
     assert run(["windows", "--json", *here]) == 0
     assert [json.loads(line)["n"] for line in capsys.readouterr().out.splitlines()] == [500, 7]
+
+
+@pytest.mark.embedded
+def test_windows_are_summed_up_by_model_version_with_a_hint_where_they_are_too_short(
+    broker: EmbeddedBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def window(minute: int, n: int, status: str, *moved: str, version: str = "v3", final: bool = True) -> Verdict:
+        signals = {name: signal_verdict(1e-9, drift=name in moved) for name in ("age", "plan")}
+        place = Window(60_000 * minute, 60_000 * (minute + 1))
+        return verdict(
+            version=version,
+            window=place,
+            n=n,
+            late=n // 10,
+            status=status,
+            drift=bool(moved),
+            signals=signals,
+            final=final,
+        )
+
+    drifting = [window(minute, 500, "drift", "age", *(["plan"] if minute % 2 else [])) for minute in range(5)]
+    found = [
+        window(0, 100, "stable", final=False),  # a provisional one, which the final one replaces
+        *drifting,
+        drifting[0],  # a repetition after a crash
+        *(window(minute, 500, "stable") for minute in range(5, 10)),
+        *(window(minute, 20, "insufficient", version="v4") for minute in range(3)),
+    ]
+    publish(broker, "windows", encoded(*found))
+    here = ["--bootstrap-servers", broker.bootstrap_servers]
+    assert run(["windows", "--summary", *here]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "churn v3",
+        "  windows      10, from 1970-01-01 00:00:00Z to 1970-01-01 00:09:00Z",
+        "  verdicts     drift 5, stable 5",
+        "  records      5000, of which 500 late (10.0%)",
+        "  drifted      5 x age",
+        "  drifted      2 x plan",
+        "churn v4",
+        "  windows      3, from 1970-01-01 00:00:00Z to 1970-01-01 00:02:00Z",
+        "  verdicts     insufficient 3",
+        "  records      60, of which 6 late (10.0%)",
+        "  hint         half of the windows have at most 20 records, needed are 100:",
+        "               plan.window_ms = 300000 would suit",
+    ]
+    assert run(["windows", *here]) == 0
+    said = capsys.readouterr().err
+    assert "churn v4: half of the windows have at most 20 records" in said
+    assert "churn v3" not in said
+    assert run(["windows", "--summary", "--follow", *here]) == 2
 
 
 @pytest.mark.embedded

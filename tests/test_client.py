@@ -17,6 +17,7 @@ from driftline import AlertSubscriber, PredictionLogger
 from driftline.detectors.alerts import Alert, Window
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.records import Prediction
+from driftline.streams.client import MAX_RECORD_BYTES
 from driftline.streams.config import Kafka
 from driftline.streams.connection import KafkaUnreachable, opened
 from driftline.streams.embedded import EmbeddedBroker, embedded_broker
@@ -104,10 +105,13 @@ def test_predictions_spread_over_the_partitions_and_get_ids(broker: EmbeddedBrok
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"features": {"age": [1, 2]}}, r"prediction 1: .*features"),
-        ({"features": {"age": 2**64}}, "prediction 1: Integer exceeds 64-bit range"),
-        ({"model": 5}, r"prediction 1: .*model"),
+        ({"features": [1, 2]}, "prediction 1: .*features: found a list of 2: wanted an object"),
+        ({"prediction": [0.2, 0.8]}, "prediction 1: .*prediction: found a list of 2: wanted a number"),
+        ({"model": None}, "prediction 1: missing_field: model"),
+        ({"version": ""}, "prediction 1: bad_name: version"),
+        ({"timestamp": "01/02/2024"}, "prediction 1: bad_timestamp: timestamp: .*the year first"),
         ({"timestamp": datetime(2025, 1, 6)}, "has no time zone"),  # noqa: DTZ001 - that is the fault
+        ({"features": {"note": "x" * MAX_RECORD_BYTES}}, r"prediction 1: too_large: .*worker\.max_record_bytes"),
         ({"colour": "red"}, "a prediction has no colour"),
     ],
 )

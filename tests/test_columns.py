@@ -12,6 +12,8 @@ from driftline.detectors.columns import Chosen, Columns, columns, columns_of
 from driftline.detectors.fit import fit
 from driftline.detectors.layout import Layout
 from driftline.detectors.plan import Plan
+from driftline.detectors.records import NESTED
+from driftline.detectors.training import CategoricalColumn, NumericColumn
 from tests.logs import churn, plain, prediction, sample
 
 LAYOUT = Layout.of(plain(), Plan())
@@ -76,10 +78,82 @@ def test_null_and_absent_both_are_missing(name: str) -> None:
     assert read({}).cells.tolist() == read({"x": None, "y": None, "colour": None}).cells.tolist()
 
 
-@pytest.mark.parametrize("value", ["forty", "", "1.5", "nan"])
+@pytest.mark.parametrize("value", ["forty", "", "1,5", "nan", "inf", "0x10", "1_000", "٣", "1e999", "--1", "1 2"])
 def test_text_where_a_number_belongs_is_not_finite_and_mistyped(value: str) -> None:
     assert cell("x", value) == "nonfinite"
-    assert read({"x": value}).mistyped.tolist() == [[True], [False], [False]]
+    assert read({"x": value}).mistyped[:, 0].tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("text", ["0.5", " 0.5 ", "5e-1", "+.5", "5.E-1", "\t00.50\n"])
+def test_text_that_holds_a_number_is_read_as_that_number_and_mistyped(text: str) -> None:
+    assert cell("x", text) == cell("x", 0.5)
+    assert read({"x": text}).numeric[0, 0] == 0.5
+    assert read({"x": text}).mistyped[:, 0].tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("name", ["x", "colour"])
+def test_a_list_or_an_object_is_missing_and_mistyped_and_spoils_nothing_beside_it(name: str) -> None:
+    assert cell(name, NESTED) == "missing"
+    found = columns([*sample(3, 1), prediction({**sample(1, 2)[0].features, name: NESTED}, 0.5)], LAYOUT)
+    assert np.argwhere(found.mistyped).tolist() == [[LAYOUT.signals.index(name), 3]]
+    assert found.cells[:, :3].tolist() == columns(sample(3, 1), LAYOUT).cells.tolist()
+
+
+# What the baseline decided.
+
+READ_BY_BASELINE = Layout.of(
+    fit(
+        "m",
+        "1",
+        {
+            "x": NumericColumn(np.array([float(value) for value in range(20)]), markers=("", "NA")),
+            "y": NumericColumn(np.array([float(value) for value in range(20)])),
+            "is_open": CategoricalColumn(["false", "true"], np.arange(20) % 2, boolean=True, markers=("NA",)),
+            "colour": CategoricalColumn(["blue", "true", "1"], np.arange(20) % 3, markers=("", "NA")),
+        },
+    ),
+    Plan(),
+)
+# Signal, value, and the cell that it is counted in: the table of docs/wire-formats.md.
+BY_BASELINE: list[tuple[str, Any, str]] = [
+    *[("is_open", value, "true") for value in (True, "true", "TRUE", "True", 1, 1.0, "1")],
+    *[("is_open", value, "false") for value in (False, "false", "FALSE", "False", 0, 0.0, "0")],
+    *[("is_open", value, "unseen") for value in ("yes", "", 2, 0.5, "tRuE")],
+    *[("is_open", value, "missing") for value in (None, "NA")],
+    *[("colour", value, "true") for value in (True, "true")],
+    *[("colour", value, "1") for value in (1, 1.0, "1")],
+    *[("colour", value, "unseen") for value in ("TRUE", 0, False, "null")],
+    *[("colour", value, "missing") for value in (None, "", "NA")],
+    *[("x", value, "missing") for value in (None, "", "NA")],
+    *[("x", value, "nonfinite") for value in ("N/A", " ", "na")],
+    *[("y", value, "nonfinite") for value in ("", "NA")],
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), BY_BASELINE)
+def test_a_value_is_read_by_what_the_baseline_decided(name: str, value: Any, expected: str) -> None:
+    assert cell(name, value, READ_BY_BASELINE) == expected
+    if expected == "missing":
+        assert not read({name: value}, layout=READ_BY_BASELINE).mistyped.any()
+
+
+@given(st.lists(st.sampled_from(BY_BASELINE), max_size=20))
+def test_values_are_read_alike_whatever_stands_beside_them(rows: list[tuple[str, Any, str]]) -> None:
+    whole = columns([prediction({name: value}) for name, value, _ in rows], READ_BY_BASELINE)
+    for place, (name, value, _) in enumerate(rows):
+        alone = read({name: value}, layout=READ_BY_BASELINE)
+        assert whole.cells[:, place].tolist() == alone.cells[:, 0].tolist()
+        assert whole.mistyped[:, place].tolist() == alone.mistyped[:, 0].tolist()
+
+
+def test_models_of_the_same_names_are_each_read_by_their_own_markers() -> None:
+    layouts = [Layout.of(fit("m", version, {"x": NumericColumn(np.arange(20.0), markers=markers), "y": list(range(20))}), Plan())
+               for version, markers in (("1", ("NA",)), ("2", ("",)))]  # fmt: skip
+    rows = [prediction({"x": value, "y": 1}) for value in ("NA", "", "NA", "")]
+    chosen = [Chosen(np.array([0, 1]), layouts[0]), Chosen(np.array([2, 3]), layouts[1])]
+    one, other = columns_of(rows, chosen)
+    x = one.numeric[layouts[0].numeric.index("x")], other.numeric[layouts[1].numeric.index("x")]
+    assert np.isnan(np.concatenate(x)).tolist() == [True, False, False, True]
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])

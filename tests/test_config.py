@@ -4,7 +4,9 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from math import inf, nan
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 import pytest
@@ -15,8 +17,10 @@ from driftline.detectors.errors import OperatorError
 from driftline.detectors.plan import Plan
 from driftline.streams.config import Kafka, Settings, load_settings
 from driftline.streams.secret import Secret
+from tests.logs import Shape, baselines, prediction_log, run, watching
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SASL = {
@@ -86,7 +90,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("[worker]\nsnapshot_interval_s = 0", "worker.snapshot_interval_s = 0: expected `float` > 0"),
         ("[worker]\nsnapshot_interval_s = inf", "worker.snapshot_interval_s = inf: expected `float` <= 86400"),
         ("[worker]\napp_id = 'a b'", "worker.app_id = 'a b': expected `str` matching regex"),
-        ("[plan]\nwindow_ms = 0", "plan.window_ms = 0: must be at least 1"),
+        ("[plan]\nwindow_ms = 0", "plan.window_ms = 0: expected `int` >= 1"),
         ("kafka = 1", "kafka = 1: expected `object`, got `int`"),
         ("[kafka]\nsecurity_protocol = 'TLS'", "kafka.security_protocol = 'TLS': invalid enum value"),
         ("[kafka]\nbootstrap_servers = 'broker'", "kafka.bootstrap_servers = 'broker': write host:port"),
@@ -199,3 +203,59 @@ def test_the_configuration_is_cheap_to_import() -> None:
     program = f"import sys, driftline.streams.config; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def numeric_keys(
+    kind: Any = Settings, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str, dict[str, Any]]]:
+    """Every number of the configuration, those of free tables too, with its kind and its bounds."""
+    free = {"detectors": ("psi", "range"), "models": ("churn",), "signals": ("age",)}
+    for field in msgspec.structs.fields(kind):
+        for each in get_args(field.type) if get_origin(field.type) in (Union, UnionType) else (field.type,):
+            inner, *notes = get_args(each) if get_origin(each) is Annotated else (each,)
+            if get_origin(inner) is dict:
+                for name in free[field.name]:
+                    yield from numeric_keys(get_args(inner)[1], (*path, field.name, name))
+            elif isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                yield from numeric_keys(inner, (*path, field.name))
+            elif inner in (int, float):
+                yield (*path, field.name), inner.__name__, {"bounds": notes}
+
+
+NUMBERS = [(key, kind, notes["bounds"]) for key, kind, notes in numeric_keys()]
+
+
+def test_every_number_of_the_configuration_is_bounded_on_both_sides() -> None:
+    assert len(NUMBERS) > 30
+    for key, _, bounds in NUMBERS:
+        assert bounds, key
+        (note,) = bounds
+        assert (note.ge, note.gt) != (None, None), key
+        assert (note.le, note.lt) != (None, None), key
+
+
+def extremes(kind: str, bounds: Any) -> list[Any]:
+    """Values that break arithmetic elsewhere, and the least and the most that are allowed."""
+    (note,) = bounds
+    allowed = [each for each in (note.ge, note.le) if each is not None]
+    return [0, -1, 2**62, *([nan, inf, -inf] if kind == "float" else []), *allowed]
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "bounds"), NUMBERS, ids=lambda each: ".".join(each) if isinstance(each, tuple) else ""
+)
+def test_every_number_is_refused_by_name_or_a_pipeline_runs_with_it(
+    tmp_path: Path, key: tuple[str, ...], kind: str, bounds: Any
+) -> None:
+    *tables, name = key
+    log = prediction_log(3, Shape(n=200))
+    for number in extremes(kind, bounds):
+        try:
+            settings = load_settings(write(tmp_path, f"[{'.'.join(tables)}]\n{name} = {number}"), {})
+        except OperatorError as error:
+            assert re.search(rf"{re.escape('.'.join(tables))}\.\w+", str(error)), error  # noqa: PT017 - it names the key
+            assert name in str(error)  # noqa: PT017
+            continue
+        if key[0] == "plan":
+            with suppress(OperatorError):  # a baseline too large for it, which names the key as well
+                run(log, watching(settings.plan, *baselines()))

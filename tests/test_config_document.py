@@ -29,10 +29,9 @@ def test_the_defaults_can_be_shown_and_read_again(tmp_path: Path) -> None:
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-rules = st.dictionaries(
-    st.sampled_from(["psi", "marginal", "range"]),
-    st.fixed_dictionaries({}, optional={"threshold": st.floats(1e-300, 0.999), "enabled": st.booleans()}),
-)
+rule = st.fixed_dictionaries({}, optional={"threshold": st.floats(1e-300, 0.999), "enabled": st.booleans()})
+bounds = st.fixed_dictionaries({}, optional={"low": st.floats(-9.0, 0.0), "high": st.floats(0.0, 9.0)})
+rules = st.fixed_dictionaries({}, optional={"psi": rule, "marginal": rule, "range": bounds})
 models = st.dictionaries(
     names,
     st.fixed_dictionaries(
@@ -88,7 +87,9 @@ def test_the_schema_says_what_every_key_means(section: str) -> None:
 
 @pytest.mark.parametrize("key", every_key(), ids=lambda key: key.name)
 def test_every_key_has_a_variable_and_a_meaning(key: Key) -> None:
-    value = key.default.strip('"') or {"kafka.sasl_mechanism": "PLAIN"}.get(key.name, "text")
+    value = key.default.strip('"') or {"kafka.sasl_mechanism": "PLAIN", "worker.metrics_port": "9108"}.get(
+        key.name, "text"
+    )
     (understood,) = from_environment(Settings, {key.variable: value})
     assert ".".join(understood.keys) == key.name
     assert str(understood.value) == value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -62,9 +63,12 @@ def watch() -> Watch:
 
 def rehearsal(seed: int = 1, n: int = 260, partitions: int = PARTITIONS, **stages: Any) -> Rehearsal:
     found = Rehearsal(watch(), dict.fromkeys(STAGES, partitions), {**STAGES, **stages})
-    log = prediction_log(seed, Shape(n=n, step_ms=1500, stragglers=0.03, rubbish=0.05))
+    orderly = Shape(n=n, step_ms=1500, stragglers=0.03, rubbish=0.05)
+    log = prediction_log(seed, replace(orderly, fast=0.1, by_broker=0.5, flushes=0.01) if seed % 2 == 0 else orderly)
     for partition, records in enumerate(spread(log, partitions)):
-        found.broker.publish("predictions", partition, [(each.value, each.timestamp) for each in records])
+        for each in records:
+            by_broker = bool(each.timestamp_type)
+            found.broker.publish("predictions", partition, [(each.value, each.timestamp)], by_broker=by_broker)
     return found
 
 
@@ -126,8 +130,8 @@ def growing(**stages: Any) -> Rehearsal:
     found = Rehearsal(watch(), dict.fromkeys(STAGES, PARTITIONS), {**STAGES, **stages})
     log = prediction_log(1, Shape(n=140, step_ms=4000))
     quiet = {place for place in range(140) if place in range(10, 20) or place in range(50, 60)}
-    for place, (value, appended_ms) in enumerate(log):
-        found.coming.append((int(place in quiet), value, appended_ms))
+    for place, entry in enumerate(log):
+        found.coming.append((int(place in quiet), entry.value, entry.appended_ms))
     return found
 
 
@@ -182,6 +186,12 @@ def test_a_worker_that_lags_would_give_other_verdicts_if_it_said_that_its_partit
     ]
     assert after_silence(schedule)[:2] == undisturbed_silence()[:2]
     assert after_silence(schedule, believe_what_was_read)[:2] != undisturbed_silence()[:2]
+
+
+@SIDELINE
+@given(anywhere(*USUAL, *RARE))
+def test_nor_does_one_over_a_log_of_wrong_clocks_changing_timestamps_and_flush_marks(schedule: list[Turn]) -> None:
+    assert after(schedule, 2) == undisturbed(2)
 
 
 SCRIPT = [Turn(name, place, 65) for _ in range(2) for name in ("poll", "save") for place in PLACES]

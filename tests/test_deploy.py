@@ -15,6 +15,7 @@ import yaml
 
 from driftline.streams.cli import driftline
 from driftline.streams.config import Settings, load_settings
+from driftline.streams.health import PORT
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -152,8 +153,11 @@ def test_the_example_changes_nothing() -> None:
 
 
 def explicit(settings: Settings) -> Settings:
-    """Return these settings with the one rule that the example spells out."""
-    document = {"DRIFTLINE_PLAN__DETECTORS": '{"marginal": {"enabled": true, "threshold": 0.00525}}'}
+    """Return these settings with the one rule that the example spells out, and the port: containers have their own."""
+    document = {
+        "DRIFTLINE_PLAN__DETECTORS": '{"marginal": {"enabled": true, "threshold": 0.00525}}',
+        "DRIFTLINE_WORKER__METRICS_PORT": str(PORT),
+    }
     assert settings.plan.rule("marginal") == load_settings(None, document).plan.rule("marginal")
     return load_settings(None, document)
 

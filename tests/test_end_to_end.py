@@ -14,9 +14,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from driftline.detectors.fit import fit
 from driftline.detectors.plan import plan_from
 from driftline.detectors.watch import Watch
+from driftline.detectors.windows import DECIDING
 from driftline.streams.embedded import embedded_broker
 from driftline.streams.memory import Record
 from driftline.streams.topics import create_topics
+from driftline.streams.wire import LOG_APPEND_TIME
 from tests.fleet import (
     Workers,
     expected,
@@ -55,15 +57,15 @@ def _columns(rng: np.random.Generator, n: int, shift: float) -> dict[str, list[f
     return columns
 
 
-def make_log(topic: str, partitions: int, per_window: int) -> list[list[Record]]:
+def make_log(topic: str, partitions: int, per_window: int, timestamp_type: int = LOG_APPEND_TIME) -> list[list[Record]]:
     """Two models; the first one's ``x0`` shifts after two thirds; a few bad and late records; each partition ends with
-    a record so far ahead that every window closes."""
+    records so far ahead that every window closes: half of what is read of timestamps that are their producers'."""
     rng = np.random.default_rng(7)
     log: list[list[Record]] = [[] for _ in range(partitions)]
 
     def append(partition: int, event_ms: int, value: bytes) -> None:
         records = log[partition]
-        records.append(Record(topic, partition, len(records), event_ms, value))
+        records.append(Record(topic, partition, len(records), event_ms, value, timestamp_type=timestamp_type))
 
     for window in range(N_WINDOWS):
         for model in ("first", "second"):
@@ -99,7 +101,8 @@ def make_log(topic: str, partitions: int, per_window: int) -> list[list[Record]]
             "prediction": None,
             "timestamp": event_ms,
         }
-        append(partition, event_ms, orjson.dumps(last))
+        for _ in range(DECIDING):
+            append(partition, event_ms, orjson.dumps(last))
     return log
 
 
@@ -125,7 +128,8 @@ def test_workers_make_of_a_log_what_an_undisturbed_run_makes_of_it(
         settings, config = settings_for(bootstrap, name, tmp_path, **PLAN)
         if broker == "real":
             asyncio.run(create_topics(settings, partitions))
-        log = make_log(settings.topics.predictions, partitions, per_window=400)
+        stamp = LOG_APPEND_TIME if broker == "real" else 0  # an embedded broker keeps its producers'
+        log = make_log(settings.topics.predictions, partitions, 400, stamp)
         wanted = expected(watch, log)
         assert len(wanted.verdicts) == 2 * N_WINDOWS
         assert wanted.alerts
@@ -184,4 +188,4 @@ def test_verdicts_are_final_where_all_records_lie_in_one_of_four_partitions(kafk
 def test_the_log_holds_what_the_test_says(tmp_path: Path) -> None:
     settings, _ = settings_for("unused:1", "check", tmp_path, **PLAN)
     log: Sequence[Sequence[Record]] = make_log(settings.topics.predictions, 3, per_window=10)
-    assert sum(map(len, log)) == N_WINDOWS * (2 * 10 + 2) + 3
+    assert sum(map(len, log)) == N_WINDOWS * (2 * 10 + 2) + 3 * DECIDING

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from driftline.detectors import profile_snapshot
 from driftline.detectors.layout import CONSTRAINTS
 from driftline.detectors.plan import Plan, plan_from
 from driftline.detectors.profiling import PartitionState
+from driftline.detectors.records import NESTED
 from tests.logs import MINUTE_MS, START_MS, Profile, batch_of, by_the_minute, churn, plain, prediction, sample, watching
 
 if TYPE_CHECKING:
@@ -143,3 +145,25 @@ def test_a_record_that_is_unlike_all_others_as_a_whole_is_an_outlier_with_its_p_
 def test_a_record_read_twice_is_the_same_alert() -> None:
     assert told([odd(x=1e6)])[0].id == told([odd(x=1e6)])[0].id
     assert told([GOOD, odd(x=1e6)])[0].id != told([odd(x=1e6)])[0].id
+
+
+def test_a_number_as_text_is_counted_and_an_event_only_where_the_baseline_never_had_one() -> None:
+    rows = [odd(x="0.5"), odd(x=0.5), odd(x="one"), odd(y="0.5")]
+    texts = {"x": 7, "y": 0}
+    known = {name: msgspec.structs.replace(plain().signals[name], text=text) for name, text in texts.items()}
+    baseline = msgspec.structs.replace(plain(), signals={**plain().signals, **known}).sealed()
+    found = Profile(PartitionState(0, 1))
+    found.step(batch_of(rows, START_MS), watching(Plan(), baseline))
+    assert [(each.signal, each.detector) for each in found.events if each.kind == "data_quality"] == [("y", "type")]
+    [window] = found.state.cells["m", "1"].windows.values()
+    counted = window.layout.violations(window.vector)[CONSTRAINTS.index("type")]
+    assert dict(zip(window.layout.signals, counted.tolist(), strict=True)) == {
+        "x": 2, "y": 1, "colour": 0, "prediction": 0
+    }  # fmt: skip
+
+
+def test_a_list_is_one_violation_of_its_type_and_none_of_being_missing() -> None:
+    assert [(each.detector, each.signal) for each in told([odd(x=NESTED), odd(colour=NESTED)])] == [
+        ("type", "x"),
+        ("type", "colour"),
+    ]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from driftline.streams.dead_letters import dead_letter
 from driftline.streams.fetching import POLL_BYTES, RESPONSE_BYTES, bounded
+from driftline.streams.rejections import Rejection
 from driftline.streams.wire import Remains
 from tests.hostile import batch, bomb, resealed
 
@@ -185,7 +186,7 @@ def test_of_a_giant_its_dead_letter_is_kept_and_nothing_else() -> None:
     with bounded(2**26, 2**20, 1):
         [[record], *_] = Partition([batch([giant], headers=[("name", b"text")])]).polls(0, 4000)
     assert (record.value, record.key, record.headers) == (b"", None, ())
-    letter = dead_letter(record, record.value.reason)
+    letter = dead_letter(record, Rejection(record.offset, record.value.reason))
     headers = {"reason": b"too_large", "topic": b"predictions", "partition": b"3", "offset": b"0"}
     assert dict(letter.headers) == headers | {"size": b"%d" % len(giant)}
     assert letter.value == giant[:1_000_000]

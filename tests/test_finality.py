@@ -277,7 +277,7 @@ def test_all_records_under_one_key_are_judged_finally() -> None:
 
 
 def test_under_create_time_nothing_is_inferred_from_silence() -> None:
-    logs = [busy(), busy(100), busy()]
+    logs = [busy(), busy(200), busy()]
     assert len(final_ends_s(logs)) == 9
     assert final_ends_s(logs, by_broker=False) == [60]
     assert final_ends_s([busy(), []], by_broker=False) == []

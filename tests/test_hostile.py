@@ -19,7 +19,7 @@ from driftline.detectors.plan import plan_from
 from driftline.detectors.watch import Watch
 from driftline.streams.connection import opened
 from driftline.streams.memory import Record
-from driftline.streams.topics import create_topics
+from driftline.streams.topics import STAMPED, create_topics
 from driftline.streams.wire import Remains
 from tests.fleet import Workers, expected, logged, outcome_on, publish, settings_for, states_saved, verdicts_complete
 from tests.hostile import NOW_MS, batch, bomb, resealed, write
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from driftline.streams.config import Settings
 
 BOMB_BYTES = 300_000_000
+YEAR_MS = 365 * 86_400_000
 MIB = 2**20
 PLAN = {"window_ms": 10_000, "lateness_ms": 0, "min_rows": 10}
 
@@ -57,7 +58,7 @@ def highest_rss_bytes(pid: int) -> int:
 
 async def make_topics(settings: Settings) -> None:
     """With predictions of up to 16 MiB, as somebody may have allowed."""
-    large = NewTopic(settings.topics.predictions, 1, 1, topic_configs={"max.message.bytes": str(2**24)})
+    large = NewTopic(settings.topics.predictions, 1, 1, topic_configs=STAMPED | {"max.message.bytes": str(2**24)})
     async with opened(AIOKafkaAdminClient, settings.kafka) as admin:
         await admin.create_topics([large])
     await create_topics(settings, 1)
@@ -99,7 +100,7 @@ def test_a_worker_outlives_bombs_and_giants_and_counts_all_that_can_be_read(kafk
     too_large, corrupt = Remains("batch_too_large"), Remains("batch_corrupt")
     gzip_bomb, zstd_bomb = bomb("gzip", BOMB_BYTES), bomb("zstd", BOMB_BYTES)
     values = [*first, too_large, too_large, giant, *[corrupt] * 50, *last, too_large, *more]
-    log = [Record(topics.predictions, 0, offset, NOW_MS, value) for offset, value in enumerate(values)]
+    log = [Record(topics.predictions, 0, offset, NOW_MS + YEAR_MS, value) for offset, value in enumerate(values)]
     end = len(log) - len(more)
     wanted = expected(Watch(plan_from(PLAN)).with_baseline(baseline()), [log])
     wanted_before = expected(Watch(plan_from(PLAN)).with_baseline(baseline()), [log[:end]])

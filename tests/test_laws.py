@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from random import Random  # noqa: TC003 - Hypothesis reads the annotation
 from typing import TYPE_CHECKING
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,19 +47,29 @@ CUTS = st.lists(st.one_of(st.integers(1, 5), st.integers(1, 400)), min_size=1, m
 EXAMPLES = settings(max_examples=12, deadline=None)
 PARTITIONS = 3
 
+ROUGH = Shape(n=600, stragglers=0.03, rubbish=0.05)
+SHAPES = {
+    1: ROUGH,
+    2: replace(ROUGH, fast=0.1, flushes=0.005),
+    3: replace(ROUGH, fast=0.2, by_broker=0.5, flushes=0.005),
+    4: replace(ROUGH, fast=0.2, by_broker=0.0, flushes=0.01),
+}
+"""A seed's log: orderly clocks; fast ones; a topic whose setting keeps changing; one without the broker's time."""
+
 Items = list[Partial | Mark]
 
 
 @cache
 def watch() -> Watch:
     """Two models of one baseline each, and one whose baseline changes in mid-log, in the middle of disorder."""
-    return watching(SENSITIVE, *baselines(), churn("1", seed=9, effective_from_ms=START_MS + 4 * MINUTE_MS))
+    plan = msgspec.structs.replace(SENSITIVE, max_open_windows=8)
+    return watching(plan, *baselines(), churn("1", seed=9, effective_from_ms=START_MS + 4 * MINUTE_MS))
 
 
 @cache
 def records(seed: int) -> list[Record]:
-    """One partition with stragglers and rubbish."""
-    [laid] = spread(prediction_log(seed, Shape(n=600, stragglers=0.03, rubbish=0.05)), 1)
+    """One partition with stragglers, rubbish and maybe wrong clocks."""
+    [laid] = spread(prediction_log(seed, SHAPES[seed]), 1)
     return laid
 
 
@@ -95,6 +107,9 @@ def test_the_logs_of_these_laws_have_something_of_everything() -> None:
     assert {alert.kind for each in outcomes for alert in each.alerts} >= {"drift", "change_point", "data_quality"}
     assert {alert.state for each in outcomes for alert in each.alerts} == {"firing", "resolved", "event"}
     assert all(each.tally["late"] > 0 and each.tally["rejected"] > 0 for each in found)
+    assert [each.tally["flushes"] > 0 for each in found] == [False, True, True, True]
+    assert [each.state.recent_ms.size for each in found] == [0, 0, 32, 32]
+    assert all("ahead" in {reason for _, reason in each.rejected} for each in found[2:])
     assert len({verdict.baseline for each in outcomes for verdict in each.verdicts}) == 4
 
 
@@ -121,7 +136,7 @@ def test_batches_that_overlap_change_nothing(seed: int, sizes: list[int], back: 
     assert sent(found) == sent(undisturbed(seed))
     assert saved(found.state) == saved(undisturbed(seed).state)
     assert found.tally["read"] == found.tally["skipped"] + sum(
-        found.tally[each] for each in ("accepted", "late", "rejected")
+        found.tally[each] for each in ("accepted", "late", "rejected", "flushes")
     )
 
 
@@ -164,7 +179,7 @@ def test_a_crash_between_two_writes_of_a_snapshot_loses_nothing_and_counts_nothi
 @cache
 def partitioned(seed: int) -> list[Items]:
     """What stage 1 sends from each of several partitions."""
-    laid = spread(prediction_log(seed, Shape(n=900, stragglers=0.03, rubbish=0.05)), PARTITIONS)
+    laid = spread(prediction_log(seed, replace(SHAPES[seed], n=900)), PARTITIONS)
     return [profile(each, place, PARTITIONS, [50], watch()).items for place, each in enumerate(laid)]
 
 

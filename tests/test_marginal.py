@@ -10,6 +10,7 @@ from scipy.stats import chi2, hypergeom, norm
 from driftline.detectors.arrays import F64, I64
 from driftline.detectors.distances import chi_square
 from driftline.detectors.marginal import Marginal, categorical_tests, minimum_detectable_effect, numeric_tests
+from driftline.detectors.rates import two_sided_p_value
 
 Test = Callable[[I64, I64], Marginal]
 
@@ -366,3 +367,31 @@ def test_the_minimum_detectable_effect_shrinks_with_rows_and_grows_with_care() -
     assert minimum_detectable_effect(4000, 40_000) == pytest.approx(minimum_detectable_effect(1000, 10_000) / 2)
     assert minimum_detectable_effect(1000, 10_000, p_value=1e-6) > minimum_detectable_effect(1000, 10_000)
     assert minimum_detectable_effect(1000, 10_000, power=0.95) > minimum_detectable_effect(1000, 10_000)
+
+
+TABLE = np.array([[400, 300, 300, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("k0", "k", "verdict"), [(0, 40, "drift"), (0, 1, ""), (500, 0, "drift"), (500, 50, ""), (0, 0, "")]
+)
+def test_a_changed_share_of_text_is_a_finding_and_an_unchanged_one_is_none(k0: int, k: int, verdict: str) -> None:
+    current = TABLE // 10
+    plainly, [found] = numeric_test(TABLE[0], current[0]), numeric_tests(TABLE, current, np.array([[k0, k]]))
+    assert (found.p_value < 1e-6) == (verdict == "drift")
+    if k0 + k == 0:
+        assert found == plainly
+    else:
+        assert found.tests["type"] == two_sided_p_value(k, 100, k0, 1000)
+        assert {name: each for name, each in found.tests.items() if name != "type"} == plainly.tests
+
+
+def test_text_in_one_signal_changes_nothing_for_the_others() -> None:
+    tables, current = np.concatenate([TABLE, TABLE]), np.concatenate([TABLE, TABLE]) // 10
+    _, other = numeric_tests(tables, current, np.array([[0, 50], [0, 0]]))
+    assert other == numeric_test(TABLE[0], current[0])
+
+
+def test_a_column_that_is_text_throughout_and_stays_so_is_no_evidence() -> None:
+    [found] = numeric_tests(TABLE, TABLE // 10, np.array([[1000, 100]]))
+    assert found == numeric_test(TABLE[0], TABLE[0] // 10)

@@ -21,7 +21,7 @@ from driftline.detectors.plan import Plan
 from driftline.detectors.policy import Standing
 from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
-from driftline.streams.drift_gauge import LABELS, MAX_SERIES, DriftGauge
+from driftline.streams.drift_gauge import MAX_SERIES, DriftGauge
 from driftline.streams.metrics import Metrics
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.wire import Remains
@@ -48,7 +48,7 @@ def table() -> str:
 
 def registered() -> list[Row]:
     return [
-        Row(each.name, "gauge", LABELS)
+        Row(each.name, "gauge", each.labels)
         if isinstance(each, DriftGauge)
         else Row(shown_name(each), str(each._type), tuple(each._labelnames))
         for each in vars(Metrics("1.2.3")).values()
@@ -117,7 +117,11 @@ def test_units_are_base_units(row: Row) -> None:
 def test_labels_are_few_and_not_reserved(row: Row) -> None:
     assert len(set(row.labels)) == len(row.labels) <= 4
     assert not set(row.labels) & {"le", "quantile", "job", "instance"}
-    assert not any(label in row.name for label in row.labels if label not in ("version", "detector", "stage", "model"))
+    assert not any(
+        label in row.name
+        for label in row.labels
+        if label not in ("version", "detector", "kind", "stage", "model", "field")
+    )
 
 
 def test_every_metric_says_what_it_is() -> None:
@@ -151,7 +155,7 @@ def test_the_exposition_is_read_back_by_prometheus_own_parser() -> None:
     assert seen["driftline_build_info", frozenset({("version", "1.2.3")})] == 1
 
 
-@pytest.mark.parametrize("result", ["accepted", "late", "rejected", "replay_skipped"])
+@pytest.mark.parametrize("result", ["accepted", "late", "rejected", "flush_mark", "replay_skipped"])
 def test_the_results_of_records_are_there_before_the_first_record(result: str) -> None:
     assert value(Metrics("1.2.3"), "records_total", result=result) == 0
 
@@ -256,8 +260,8 @@ def test_a_revoked_partition_takes_its_series_along() -> None:
     profiling.released(state)
     judging.released(FleetState(0, models={("churn", "v1"): ModelState(("churn", "v1"))}))
     assert value(metrics, "watermark_timestamp_seconds", partition="0") is None
-    assert value(metrics, "drift_active", model="churn", version="v1", signal="age", detector="drift") is None
-    assert value(metrics, "drift_active", model="churn", version="v2", signal="age", detector="drift") == 1
+    assert value(metrics, "drift_active", model="churn", version="v1", signal="age", kind="drift") is None
+    assert value(metrics, "drift_active", model="churn", version="v2", signal="age", kind="drift") == 1
 
 
 REJECTED = {
@@ -268,7 +272,8 @@ REJECTED = {
     "invalid_utf8": prediction(id="x").replace(b'"x"', b'"\xff"'),
     "invalid_json": b"{",
     "missing_field": b'{"model": "churn", "version": "v1"}',
-    "invalid_field": prediction(features={"age": [1]}),
+    "invalid_field": prediction(features=[1]),
+    "unsupported_format": b"\0\0\0\0\x07{}",
     "bad_timestamp": prediction(timestamp="yesterday"),
     "ahead": prediction(timestamp=NOW_MS + 365 * 86_400_000),
     "unknown_model": prediction(model="other"),
@@ -313,7 +318,7 @@ def test_what_came_in_is_what_was_counted_after_every_batch(batches: list[list[b
         came += len(values)
         counted = {
             result: value(common.metrics, "records_total", result=result) or 0.0
-            for result in ("accepted", "late", "rejected", "replay_skipped")
+            for result in ("accepted", "late", "rejected", "flush_mark", "replay_skipped")
         }
         assert sum(counted.values()) == value(common.metrics, "records_in_total") == 2 * came
         assert counted["replay_skipped"] == came
@@ -325,5 +330,5 @@ def test_an_alert_that_another_worker_opened_shows_after_a_takeover() -> None:
     state.models["churn", "1"] = ModelState(("churn", "1"), standings={("drift", "age"): Standing((True,), "warning")})
     metrics = Metrics("1.0")
     VerdictStage(Shared(watch, 1, 1, 2**20, metrics)).restore(0, dict(verdict_snapshot.dump(state, watch)))
-    labels = {"model": "churn", "version": "1", "signal": "age", "detector": "drift"}
+    labels = {"model": "churn", "version": "1", "signal": "age", "kind": "drift"}
     assert metrics.registry.get_sample_value("driftline_drift_active", labels) == 1.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -8,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driftline.detectors import profile_snapshot, profiling
 from driftline.detectors.fit import fit
 from driftline.detectors.layout import LATE, Layout, N
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan, plan_from
 from driftline.detectors.profiling import PartitionState, provisional
-from driftline.detectors.records import Batch
+from driftline.detectors.records import Batch, Flush
 from tests.logs import MINUTE_MS, START_MS, Profile, batch_of, fraud, plain, prediction, sample, watching
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from driftline.detectors.arrays import I64
     from driftline.detectors.cell import OpenWindow
     from driftline.detectors.watch import Watch
 
@@ -112,7 +115,7 @@ def test_a_record_ahead_of_its_own_kafka_timestamp_is_refused_and_moves_no_water
         WATCH,
     )
     assert found.rejected == [(1, "ahead")]
-    assert found.state.highest_ms == START_MS + 61_000
+    assert found.state.highest_ms == START_MS + 1000  # the other's clock is fast as well: it counts up to the broker's
 
 
 def test_a_window_without_records_is_not_sent_but_its_end_is_marked() -> None:
@@ -274,7 +277,7 @@ def test_what_was_read_is_accepted_late_refused_or_skipped() -> None:
     assert (out.accepted, out.late, len(out.rejected), out.skipped) == (2, 0, 1, 0)
     again = found.step(batch_of(sample(3, 1), START_MS + 200_000, 4), WATCH)
     assert (again.accepted, again.skipped) == (1, 2)
-    assert found.tally == {"read": 9, "accepted": 5, "late": 1, "rejected": 1, "skipped": 2}
+    assert found.tally == {"read": 9, "accepted": 5, "late": 1, "rejected": 1, "skipped": 2, "flushes": 0}
 
 
 def test_an_empty_batch_only_moves_the_offset() -> None:
@@ -307,3 +310,175 @@ def test_counts_of_a_window_add_up_whatever_is_wrong_with_the_values() -> None:
     found.step(batch_of(rows, START_MS), WATCH)
     layout: Layout = the_window(found).layout
     assert {int(layout.cells(the_window(found).vector, name).sum()) for name in layout.signals} == {22}
+
+
+# Clocks that are wrong
+
+GOOD_MS = START_MS + 50 * np.arange(10_000)
+"""Ten thousand records in eight minutes, of sound clocks."""
+
+
+def published(event_ms: I64, appended_ms: I64, *, by_broker: bool, key: tuple[str, str] = KEY) -> list[Batch]:
+    """Records of one model in batches; ``key`` names another that it is published under."""
+    some = [msgspec.structs.replace(each, model=key[0], version=key[1]) for each in sample(500, 1)]
+    starts = range(0, event_ms.size, 500)
+    return [
+        Batch(
+            "predictions",
+            0,
+            np.arange(start, min(start + 500, event_ms.size)),
+            event_ms[start : start + 500],
+            appended_ms[start : start + 500],
+            np.full(event_ms[start : start + 500].size, by_broker),
+            some[: event_ms[start : start + 500].size],
+            min(start + 500, event_ms.size),
+        )
+        for start in starts
+    ]
+
+
+def inserted(moments: I64, places: Sequence[int], values: Sequence[int]) -> I64:
+    return np.insert(moments, list(places), list(values))
+
+
+WILD = {
+    "three of 2100": ([3000, 3001, 5000], [4_102_444_800_000] * 3),
+    "four 8 minutes ahead": ([3000] * 4, [START_MS + 50 * 3000 + 480_000] * 4),
+    "seven of 2100 in a row": ([3000] * 7, [4_102_444_800_000] * 7),
+    "seven of seven years": ([3000] * 7, [4_102_444_800_000 + year * 31_557_600_000 for year in range(7)]),
+    "the first five": ([0] * 5, [4_102_444_800_000] * 5),
+}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("wild", WILD)
+def test_a_few_wild_records_whose_clock_sets_their_timestamp_too_make_no_other_late(
+    wild: str,
+    restarted: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    places, values = WILD[wild]
+    event_ms = inserted(GOOD_MS, places, values)
+    found = Profile(PartitionState(0, 1))
+    for batch in published(event_ms, event_ms, by_broker=False):
+        if restarted:
+            found.state, damaged = profile_snapshot.load(0, 1, dict(saved(found.state)), WATCH)
+            assert not damaged
+        found.step(batch, WATCH)
+    assert found.tally["late"] == 0
+    assert found.tally["accepted"] == event_ms.size  # counted, each in the window of its own time
+    assert found.state.closed_ms == int(GOOD_MS[-1] - 10_000 - 15 * 50) // MINUTE_MS * MINUTE_MS
+
+
+def saved(state: PartitionState) -> Iterator[tuple[bytes, bytes]]:
+    for cell in state.cells.values():
+        cell.is_dirty = True
+    return profile_snapshot.dump(state, WATCH)
+
+
+@pytest.mark.parametrize("wild", WILD)
+def test_the_brokers_time_lets_wild_records_move_nothing_and_refuses_them(wild: str) -> None:
+    places, values = WILD[wild]
+    event_ms, appended_ms = (
+        inserted(GOOD_MS, places, values),
+        inserted(GOOD_MS, places, [GOOD_MS[places[0]]] * len(places)),
+    )
+    found = Profile(PartitionState(0, 1))
+    for batch in published(event_ms, appended_ms, by_broker=True):
+        found.step(batch, WATCH)
+    assert (found.tally["late"], found.tally["accepted"]) == (0, GOOD_MS.size)
+    assert [reason for _, reason in found.rejected] == ["ahead"] * len(places)
+
+
+@pytest.mark.parametrize("by_broker", [True, False])
+def test_a_fast_producer_makes_no_record_of_another_model_late(by_broker: bool) -> None:  # noqa: FBT001 - a parameter
+    """Within the tolerance of clocks, one record in ten."""
+    is_fast = np.arange(GOOD_MS.size) % 10 == 3
+    event_ms = np.where(is_fast, GOOD_MS + 59_000, GOOD_MS)
+    appended_ms = GOOD_MS if by_broker else event_ms
+    watch = watching(Plan(), plain(), msgspec.structs.replace(plain(), model="other"))
+    found = Profile(PartitionState(0, 1))
+    for batch in published(event_ms, appended_ms, by_broker=by_broker):
+        names = ["m" if fast else "other" for fast in is_fast[batch.offsets].tolist()]
+        rows = [msgspec.structs.replace(each, model=name) for each, name in zip(batch.predictions, names, strict=True)]
+        found.step(replace(batch, predictions=rows), watch)
+    assert (found.tally["late"], found.tally["accepted"]) == (0, GOOD_MS.size)
+
+
+def test_without_the_bound_a_fast_clock_makes_others_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: event time moved by every record's own time, as if each clock were right."""
+
+    def credulous(
+        event_ms: I64, _appended: I64, _by_broker: object, highest_ms: int, recent_ms: I64
+    ) -> tuple[I64, I64]:
+        return np.maximum.accumulate(np.concatenate([[highest_ms], event_ms])), recent_ms
+
+    monkeypatch.setattr(profiling, "reached", credulous)
+    event_ms = np.where(np.arange(GOOD_MS.size) % 10 == 3, GOOD_MS + 59_000, GOOD_MS)
+    found = Profile(PartitionState(0, 1))
+    for batch in published(event_ms, GOOD_MS, by_broker=True):
+        found.step(batch, WATCH)
+    assert found.tally["late"] > 7000
+
+
+@given(
+    moments_s=st.lists(st.integers(0, 10**6), min_size=1, max_size=150),
+    size=st.integers(1, 40),
+    most=st.integers(2, 12),
+)
+def test_clocks_that_show_any_time_open_no_more_windows_than_the_plan_allows(
+    moments_s: list[int], size: int, most: int
+) -> None:
+    watch = watching(plan_from({"max_open_windows": most}), plain())
+    event_ms = START_MS + np.array(moments_s) * SECOND_MS
+    found = Profile(PartitionState(0, 1))
+    for start in range(0, event_ms.size, size):
+        part = batch_of(sample(len(moments_s), 1)[start : start + size], event_ms[start : start + size].tolist(), start)
+        found.step(replace(part, log_append=part.offsets < 0), watch)
+        assert len(found.state.cells[KEY].windows) <= watch.plan.open_windows + most
+    assert sum(found.tally[each] for each in ("accepted", "late", "rejected")) == event_ms.size
+    assert {reason for _, reason in found.rejected} <= {"ahead"}
+
+
+def test_after_a_silence_of_a_day_every_record_is_counted_in_its_own_window() -> None:
+    event_ms = np.concatenate([GOOD_MS[:500], GOOD_MS[:500] + 24 * 60 * MINUTE_MS])
+    found = Profile(PartitionState(0, 1))
+    for batch in published(event_ms, event_ms, by_broker=False):
+        found.step(batch, WATCH)
+    assert (found.tally["accepted"], found.tally["late"], found.rejected) == (1000, 0, [])
+
+
+# Flush marks
+
+
+def with_flush(batch: Batch, *flushes: Flush) -> Batch:
+    return replace(batch, flushes=flushes, next_offset=max(batch.next_offset, *(each.offset + 1 for each in flushes)))
+
+
+def test_a_flush_mark_closes_the_windows_of_what_lies_before_it() -> None:
+    found = Profile(PartitionState(0, 1))
+    batch = batch_of(sample(3, 1), [START_MS, START_MS + 61_000, START_MS + 62_000])
+    mark = Flush(3, START_MS + 3_600_000, START_MS + 62_000)
+    out = found.step(with_flush(batch, mark), WATCH)
+    assert windows(found) == {0: (1, 0), 1: (2, 0)}
+    assert found.state.cells[KEY].windows == {}
+    assert marks(found) == [120]
+    assert (out.accepted, out.flushes, out.skipped, found.state.next_offset) == (3, 1, 0, 4)
+    again = found.step(with_flush(batch, mark), WATCH)
+    assert (again.accepted, again.flushes, again.skipped, again.mark) == (0, 0, 4, None)
+
+
+def test_a_flush_mark_closes_no_window_that_begins_after_it_was_written() -> None:
+    found = fed([0])
+    batch = batch_of([], START_MS, 1)
+    found.step(with_flush(batch, Flush(1, START_MS + 30_000, START_MS + 10**9)), WATCH)
+    assert marks(found) == [-60, 60]
+    fed([59, 60, 61], found=found)
+    assert windows(found) == {0: (1, 0), 1: (2, 1)}
+
+
+def test_a_flush_mark_that_lies_back_changes_nothing() -> None:
+    found = fed([0, 600])
+    before = marks(found)
+    found.step(with_flush(batch_of([], START_MS, 2), Flush(2, START_MS + 700_000, START_MS)), WATCH)
+    assert marks(found) == before
+    assert windows(found) == {0: (1, 0), 10: (1, 0)}

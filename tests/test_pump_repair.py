@@ -103,9 +103,17 @@ async def saved_by(known: Watch, partitions: int) -> Broker:
 @pytest.mark.parametrize(
     ("topic", "known", "message"),
     [
-        ("predictions", None, r"partitions of the predictions topic = 2, but the saved state has 1: .* --app-id"),
-        ("partials", None, r"partitions of the partials topic = 2, but the saved state has 1: .* --app-id"),
-        ("predictions", Plan(window_ms=30_000), r"plan.window_ms = 30000, but the saved state has 60000: .* --app-id"),
+        (
+            "predictions",
+            None,
+            r"partitions of the predictions topic = 2, but the saved state has 1: .*`driftline reset`",
+        ),
+        ("partials", None, r"partitions of the partials topic = 2, but the saved state has 1: .*`driftline reset`"),
+        (
+            "predictions",
+            Plan(window_ms=30_000),
+            r"plan.window_ms = 30000, but the saved state has 60000: .*`driftline reset`",
+        ),
     ],
 )
 @in_a_loop

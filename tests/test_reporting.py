@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from driftline.detectors.layout import Layout
@@ -133,3 +134,26 @@ def test_every_cell_has_a_label_of_its_own() -> None:
         labels = cell_labels(layout, name)
         assert len(set(labels)) == len(labels) == layout.cells(layout.zero(), name).size
     assert cell_labels(layout, "colour") == ["red", "green", "blue", "unseen", "missing"]
+
+
+def as_text(rows: Sequence[Prediction], every: int) -> list[Prediction]:
+    return [
+        prediction({**row.features, "x": str(row.features["x"])}, row.prediction) if place % every == 0 else row
+        for place, row in enumerate(rows)
+    ]
+
+
+def test_numbers_that_become_text_keep_their_bins_and_are_a_matter_of_data_quality() -> None:
+    [alert] = alerts(as_text(sample(400, 2), 8))
+    assert (alert.kind, alert.signal, alert.detector) == ("data_quality", "x", "type")
+    assert "x changed its share of values of the wrong type" in alert.summary
+    assert alerts(as_text(sample(400, 2), 8), detectors={"type": {"enabled": False}}) == []
+
+
+def test_numbers_that_always_were_text_are_no_finding_and_their_absence_is_one() -> None:
+    text = msgspec.structs.replace(plain().signals["x"], text=5000 // 8)
+    baseline = msgspec.structs.replace(plain(), signals={**plain().signals, "x": text}).sealed()
+    watch = watching(plan_from({"detectors": ALONE}), baseline)
+    assert by_the_minute(watch, as_text(sample(400, 2), 8)).judged.alerts == []
+    [alert] = by_the_minute(watch, sample(400, 2)).judged.alerts
+    assert (alert.kind, alert.detector) == ("data_quality", "type")

@@ -261,7 +261,7 @@ def test_a_newer_format_is_refused_and_names_the_remedy() -> None:
             body = raw[snapshot._FRAME.size :] + b"and what a newer format may add"
             for other in (FORMAT - 1, FORMAT + 1):
                 foreign = snapshot._FRAME.pack(b"driftline", other, zlib.crc32(body, other)) + body
-                with pytest.raises(UnknownFormat, match=f"snapshot format {other}, .* new --app-id"):
+                with pytest.raises(UnknownFormat, match=f"snapshot format {other}, .*`driftline reset`"):
                     of.load({**of.values, key: foreign})
 
 

@@ -1,23 +1,29 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from driftline.detectors.errors import OperatorError
 from driftline.streams.app import work
+from driftline.streams.cli import run
 from driftline.streams.config import Kafka, Settings, Topics, Worker
 from driftline.streams.connection import opened
 from driftline.streams.embedded import embedded_broker
-from driftline.streams.topics import create_topics, partitions_of, topic_table
+from driftline.streams.topics import create_topics, partitions_of, stamps_by_producers, topic_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+JARS = Path(__file__).parents[1] / ".kafka" / "lib"
 DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -43,7 +49,7 @@ async def configs(address: str, topics: Sequence[str]) -> dict[str, dict[str, st
 
 
 @pytest.mark.kafka
-def test_a_worker_without_its_changelogs_refuses_to_start(kafka: str) -> None:
+def test_a_worker_without_its_changelogs_refuses_to_start_and_its_remedy_makes_them(kafka: str, tmp_path: Path) -> None:
     """Its producer has to know them before Kafka can be away: a topic that it met only then would be a missing one."""
     settings = of(kafka, "bare")
     asyncio.run(create_topics(settings, 2))
@@ -52,6 +58,16 @@ def test_a_worker_without_its_changelogs_refuses_to_start(kafka: str) -> None:
         OperatorError, match="no topic other-profiles-changelog, other-verdicts-changelog: make the topics"
     ):
         asyncio.run(work(other))
+    with pytest.raises(OperatorError) as refused:
+        asyncio.run(work(other))
+    (remedy,) = re.findall(r"`driftline (.+?)`", str(refused.value))
+    config = tmp_path / "driftline.toml"
+    config.write_text(
+        "\n".join(f'topics.{key} = "{name}"' for key, name in msgspec.structs.asdict(settings.topics).items())
+    )
+    assert run(["--config", str(config), *shlex.split(remedy)]) == 0
+    for topic in ("other-profiles-changelog", "other-verdicts-changelog"):
+        assert asyncio.run(partitions_of(settings.kafka, topic)) == [0, 1]
 
 
 @pytest.mark.kafka
@@ -129,3 +145,46 @@ def test_another_number_of_partitions_is_refused_before_anything_is_made(kafka: 
 def test_a_broker_that_makes_no_topics_says_so() -> None:
     with embedded_broker({}) as broker, pytest.raises(OperatorError, match="makes no topics on request"):
         asyncio.run(create_topics(Settings(kafka=Kafka(bootstrap_servers=broker.bootstrap_servers)), 1))
+
+
+@pytest.mark.kafka
+def test_predictions_and_partials_bear_the_brokers_time(kafka: str) -> None:
+    async def scenario() -> None:
+        settings = of(kafka, "stamped")
+        await create_topics(settings, 1)
+        found = await configs(kafka, ["stamped-predictions", "stamped-partials"])
+        assert {config["message.timestamp.type"] for config in found.values()} == {"LogAppendTime"}
+        assert await stamps_by_producers(settings.kafka, "stamped-predictions") is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_a_topic_with_its_producers_time_is_told_with_a_remedy_that_works_as_typed(kafka: str, tmp_path: Path) -> None:
+    settings = of(kafka, "theirs-own")
+
+    async def advice(*, wanted: bool) -> str:
+        """What is told, once the broker's answer is the one that it must come to."""
+        async with asyncio.timeout(20):
+            while bool(told := await stamps_by_producers(settings.kafka, settings.topics.predictions)) is not wanted:  # noqa: ASYNC110 - Kafka tells nobody
+                await asyncio.sleep(0.1)
+        return told or ""
+
+    async def as_another_tool_makes_it() -> str:
+        async with opened(AIOKafkaAdminClient, settings.kafka) as admin:
+            await admin.create_topics([NewTopic(settings.topics.predictions, 1, 1)])
+        return await advice(wanted=True)
+
+    told = asyncio.run(as_another_tool_makes_it())
+    assert "CreateTime" in told
+    [typed] = re.findall(r"`kafka-configs\.sh (.*)`", told)
+    java = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*", "kafka.admin.ConfigCommand"]
+    subprocess.run([*java, *shlex.split(typed)], check=True, capture_output=True, cwd=tmp_path)
+    assert asyncio.run(advice(wanted=False)) == ""
+
+
+@pytest.mark.embedded
+def test_a_broker_that_does_not_say_whose_time_its_topics_bear_is_no_matter_for_a_warning() -> None:
+    with embedded_broker({"predictions": 1}) as broker:
+        kafka = Kafka(bootstrap_servers=broker.bootstrap_servers)
+        assert asyncio.run(stamps_by_producers(kafka, "predictions")) is None

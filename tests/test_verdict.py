@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
 
 from driftline.detectors import verdict, verdict_snapshot
+from driftline.detectors.layout import LATE, N
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan, plan_from
+from driftline.detectors.policy import Standing
 from driftline.detectors.profiling import PartitionState
-from driftline.detectors.verdict import FleetState, Item, Judged
+from driftline.detectors.verdict import FleetState, Item, Judged, ModelState
 from driftline.detectors.windows import NO_TIME
 from tests.logs import (
     MINUTE_MS,
@@ -157,6 +162,22 @@ def test_a_window_of_too_few_records_is_insufficient_and_changes_no_alert() -> N
     assert states(outcome.judged.alerts) == [("x", "firing", "warning", True), ("x", "firing", "critical", True)]
 
 
+@pytest.mark.parametrize(
+    ("rules", "grow", "detector"),
+    [
+        ({"psi": {"threshold": 0.1}, "marginal": {"threshold": 1e-300}}, 0.5, "psi"),
+        ({"ks": {"threshold": 0.1}, "marginal": {"threshold": 1e-300}}, 0.5, "ks"),
+        ({}, 0.8, "marginal"),
+    ],
+)
+def test_what_is_resolved_names_the_detector_that_fired(rules: dict[str, Any], grow: float, detector: str) -> None:
+    watch = watching(plan_from({"detectors": {**QUIET, **rules}, "policy": {"resolve_after": 1}}), plain())
+    shifts = [0.0, grow, 0.0, 0.0, 0.0, 0.0]
+    alerts = by_the_minute(watch, *[rows(minute, shift, n=2_000) for minute, shift in enumerate(shifts)]).judged.alerts
+    told = {(alert.state, alert.detector) for alert in alerts if alert.signal == "x"}
+    assert told == {("firing", detector), ("resolved", detector)}
+
+
 def test_a_lasting_drift_fires_becomes_a_page_and_is_resolved_after_three_quiet_windows() -> None:
     shifts = [0, 0.8, 0.8, 0.8, 0, 0, 0, 0]
     outcome = by_the_minute(WATCH, *[rows(minute, shift) for minute, shift in enumerate(shifts)])
@@ -243,7 +264,7 @@ def test_a_provisional_alert_is_taken_back_when_the_complete_window_does_not_dri
     fleet.take(partial(0, 0, 0.5, n=100), mark(1, 0), mark(0, 1, idle=True))
     assert fleet.open_alerts() == {"x": "warning"}
     fleet.restart()
-    [taken_back] = fleet.take(partial(0, 1, n=20_000), mark(1, 1)).alerts
+    [taken_back] = fleet.take(partial(0, 1, n=2_000), mark(1, 1)).alerts
     assert states([taken_back]) == [("x", "resolved", "warning", False)]
     assert taken_back.summary.endswith("taken back, the complete window does not drift.")
     assert fleet.open_alerts() == {}
@@ -254,7 +275,7 @@ def test_a_page_for_an_incomplete_window_becomes_the_warning_again_that_it_was()
     fleet = Fleet()
     fleet.take(*START, partial(1, 0, 0.5, n=100), mark(2, 0), mark(1, 1, idle=True))
     assert fleet.open_alerts() == {"x": "critical"}
-    fleet.take(partial(1, 1, n=20_000), mark(2, 1))
+    fleet.take(partial(1, 1, n=2_000), mark(2, 1))
     assert fleet.open_alerts() == {"x": "warning"}
 
 
@@ -275,7 +296,7 @@ def test_an_alert_that_a_later_window_bears_out_is_not_taken_back() -> None:
     fleet = Fleet()
     fleet.take(partial(0, 0, 0.5, n=100), partial(1, 0, 0.8), mark(2, 0), mark(0, 1, idle=True))
     assert fleet.open_alerts() == {"x": "critical"}
-    fleet.take(partial(0, 1, n=20_000), mark(1, 1, idle=True))
+    fleet.take(partial(0, 1, n=2_000), mark(1, 1, idle=True))
     assert "resolved" not in {alert.state for alert in fleet.out.alerts}
     fleet.take(partial(1, 1, 0.8), mark(2, 1))
     assert fleet.open_alerts() == {"x": "warning"}
@@ -312,3 +333,86 @@ def test_a_partition_that_wakes_up_is_waited_for_again() -> None:
     for minute in range(1, 6):
         fleet.take(partial(minute, 0), mark(minute + 1, 0))
     assert final_verdicts(fleet.out) == {}
+
+
+# Late records
+
+
+def lateness(n: int, late: int, minute: int = 0) -> tuple[Partial, Mark]:
+    """A window with so many timely and late records, and what closes it."""
+    layout = WATCH.layouts["m", "1"][0]
+    vector = layout.zero()
+    vector[[N, LATE]] = n, late
+    for name in layout.signals:  # like the baseline
+        shares = layout.cells(layout.reference, name)
+        layout.cells(vector, name)[:] = np.diff(np.cumsum([0, *shares]) * n // shares.sum())
+    start_ms = START_MS + minute * MINUTE_MS
+    found = Partial(
+        model="m", version="1", start_ms=start_ms, partition=0, baseline=plain().hash, upto=minute + 1,
+        vector=vector.astype("<i8").tobytes(),
+    )  # fmt: skip
+    return found, mark(minute + 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "late", "status", "alarms"),
+    [
+        (400, 0, "stable", False),
+        (400, 100, "stable", False),  # a fifth is not more than a fifth
+        (400, 101, "stable", True),
+        (1012, 4988, "stable", True),
+        (0, 4000, "insufficient", True),  # too few are timely to judge their values
+        (99, 26, "insufficient", True),
+        (50, 49, "insufficient", False),  # too few in all
+        (0, 0, "insufficient", False),
+    ],
+)
+def test_mass_lateness_is_an_alert_of_the_windows_data_quality(n: int, late: int, status: str, alarms: bool) -> None:  # noqa: FBT001 - a parameter
+    out = Fleet().take(*lateness(n, late))
+    [found] = out.verdicts
+    assert (found.n, found.late, found.status) == (n, late, status)
+    assert found.late_share == pytest.approx(late / (n + late) if late else 0.0, abs=1e-6)
+    told = [(each.kind, each.signal, each.detector, each.state, each.severity) for each in out.alerts]
+    assert told == [("data_quality", "", "late_share", "firing", "warning")] * alarms
+    for alert in out.alerts:
+        assert (alert.value, alert.threshold, alert.n) == (found.late_share, 0.2, n)
+        assert f"({late} of {n + late})" in alert.summary
+        assert "clocks" in alert.summary
+        assert "plan.lateness_ms" in alert.summary
+
+
+def test_lateness_escalates_and_is_resolved_like_any_other_alert() -> None:
+    fleet = Fleet()
+    for minute, late in enumerate([4000, 4000, 0, 0, 0]):
+        fleet.take(*lateness(300, late, minute))
+    told = [(each.state, each.severity, each.detector) for each in fleet.out.alerts]
+    assert told == [
+        ("firing", "warning", "late_share"),
+        ("firing", "critical", "late_share"),
+        ("resolved", "critical", "late_share"),
+    ]
+    assert fleet.out.alerts[-1].summary == "m 1: few of its records were late in 3 windows in a row."
+    assert len({each.fingerprint for each in fleet.out.alerts}) == 1
+
+
+def test_a_window_of_few_records_says_nothing_of_an_open_alert_on_lateness() -> None:
+    fleet = Fleet()
+    fleet.take(*lateness(0, 4000, 0))
+    for minute in range(1, 6):
+        fleet.take(*lateness(10, 0, minute))
+    assert [each.state for each in fleet.out.alerts] == ["firing"]
+
+
+def test_lateness_keeps_no_alert_on_outliers_open() -> None:
+    standing = Standing((True,), "warning")
+    fleet = Fleet()
+    fleet.state.models["m", "1"] = ModelState(("m", "1"), standings={("outlier", ""): standing})
+    for minute in range(3):
+        fleet.take(*lateness(300, 4000, minute))
+    assert {each.kind for each in fleet.out.alerts if each.state == "resolved"} == {"outlier"}
+
+
+def test_the_plan_decides_what_is_too_late() -> None:
+    for rule, alarms in (({"threshold": 0.9}, 0), ({"enabled": False}, 0), ({"threshold": 0.5}, 1)):
+        plan = plan_from({"detectors": {**QUIET, "late_share": rule}})
+        assert len(Fleet(watching(plan, plain())).take(*lateness(300, 400)).alerts) == alarms

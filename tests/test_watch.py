@@ -7,7 +7,8 @@ from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.fit import fit
 from driftline.detectors.plan import Plan
-from driftline.detectors.watch import Watch, is_name
+from driftline.detectors.records import is_name
+from driftline.detectors.watch import Watch
 from tests.logs import plain, watching
 
 if TYPE_CHECKING:

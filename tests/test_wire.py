@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
-from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,6 @@ import msgspec
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from driftline.detectors.alerts import Alert, Origin, Window
 from driftline.detectors.errors import REASONS, RecordError
@@ -25,8 +23,6 @@ from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from tests.logs import START_MS, churn, fraud, watching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from driftline.streams.wire import Outgoing
 
 MAX_BYTES = 2**20
@@ -61,19 +57,17 @@ REJECTED: dict[str, tuple[bytes | None, str]] = {
     "empty": (b"", "invalid_json"),
     "cut short": (with_()[:-1], "invalid_json"),
     "trailing": (with_() + b"}", "invalid_json"),
-    "byte order mark": (b"\xef\xbb\xbf" + with_(), "invalid_json"),
+    "byte order mark in the middle": (b" \xef\xbb\xbf" + with_(), "invalid_json"),
     "bad UTF-8": (with_().replace(b"churn", b"ch\xffrn"), "invalid_utf8"),
     "surrogate as bytes": (feature(b'"\xed\xa0\x80"'), "invalid_utf8"),
     "lone surrogate": (feature(b'"\\ud800"'), "invalid_json"),
-    "NaN": (feature(b"NaN"), "invalid_json"),
-    "Infinity": (feature(b"-Infinity"), "invalid_json"),
-    "1e999": (feature(b"1e999"), "invalid_field"),
-    "5000 digits": (feature(b"9" * 5000), "invalid_field"),
+    "no JSON's NaN": (feature(b"-NaN"), "invalid_json"),
+    "an infinite time": (with_(timestamp=0).replace(b'"timestamp":0', b'"timestamp":Infinity'), "bad_timestamp"),
     "5000 digits of time": (
         with_(timestamp=0).replace(b'"timestamp":0', b'"timestamp":' + b"9" * 5000),
-        "invalid_field",
+        "bad_timestamp",
     ),
-    "nested in a feature": (feature(b"[" * 100_000 + b"]" * 100_000), "invalid_field"),
+    "nested in a feature": (feature(b"[" * 100_000 + b"]" * 100_000), "invalid_json"),
     "nested in an unknown field": (with_()[:-1] + b',"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "invalid_json"),
     "10 MB of features": (with_().replace(b'"age"', b'"b":2.5,' * 1_250_000 + b'"age"'), "too_large"),
     "a list": (b"[1, 2]", "invalid_field"),
@@ -84,11 +78,15 @@ REJECTED: dict[str, tuple[bytes | None, str]] = {
     "no features": (without("features"), "missing_field"),
     "no prediction": (without("prediction"), "missing_field"),
     "no field": (b"{}", "missing_field"),
-    "version is a number": (with_(version=1), "invalid_field"),
+    "version is a boolean": (with_(version=True), "invalid_field"),
+    "model is a list": (with_(model=["churn"]), "invalid_field"),
     "features is a list": (with_(features=[1]), "invalid_field"),
-    "feature is a list": (feature(b"[1]"), "invalid_field"),
     "prediction is a list": (with_(prediction=[0.2]), "invalid_field"),
-    "timestamp is a boolean": (with_(timestamp=True), "invalid_field"),
+    "a class without a number": (with_(prediction={"yes": "high"}), "invalid_field"),
+    "timestamp is a boolean": (with_(timestamp=True), "bad_timestamp"),
+    "timestamp is a list": (with_(timestamp=[2024, 1, 31]), "bad_timestamp"),
+    "day or month first": (with_(timestamp="01/02/2024"), "bad_timestamp"),
+    "gzip": (gzip.compress(with_(), mtime=0), "unsupported_format"),
     "negative": (with_(timestamp=-1), "bad_timestamp"),
     "negative text": (with_(timestamp="1969-12-31T23:59:59Z"), "bad_timestamp"),
     "no date": (with_(timestamp="yesterday"), "bad_timestamp"),
@@ -110,6 +108,21 @@ REJECTED: dict[str, tuple[bytes | None, str]] = {
 # Kind of odd input that is usable: its bytes, and the violations that it is counted under.
 USABLE: dict[str, tuple[bytes, Counter[tuple[str, str]]]] = {
     "good": (with_(), Counter()),
+    "byte order mark": (b"\xef\xbb\xbf" + with_(), Counter()),
+    "version is a number": (with_(version=1), Counter()),
+    "NaN": (feature(b"NaN"), Counter({("null", "age"): 1})),
+    "Infinity": (feature(b"Infinity"), Counter({("finite", "age"): 1})),
+    "-Infinity": (feature(b"-Infinity"), Counter({("finite", "age"): 1})),
+    "1e999": (feature(b"1e999"), Counter({("finite", "age"): 1})),
+    "5000 digits": (feature(b"-" + b"9" * 5000), Counter({("finite", "age"): 1})),
+    "a number as text": (feature(b'" 41.5"'), Counter({("type", "age"): 1})),
+    "an impossible number as text": (feature(b'"2e2"'), Counter({("type", "age"): 1, ("range", "age"): 1})),
+    "a list": (feature(b"[41.5]"), Counter({("type", "age"): 1})),
+    "an object for a category": (
+        with_(features={**GOOD["features"], "country": {"code": "de"}}),
+        Counter({("type", "country"): 1}),
+    ),
+    "odd optional fields": (with_(segment=1, label=[], latency_ms="fast", status={}, weight="1", id=[]), Counter()),
     "a string for a number": (feature(b'"forty"'), Counter({("type", "age"): 1})),
     "a spelled infinity": (feature(b'"Infinity"'), Counter({("finite", "age"): 1})),
     "a boolean for a number": (feature(b"true"), Counter()),
@@ -157,6 +170,10 @@ class Bench:
         ]
         return Counter({sample.labels[label]: int(sample.value) for sample in samples if sample.value})
 
+    def reasons(self, *values: bytes | None) -> list[str]:
+        letters = [output for output in self.step(*values) if output.topic == "dead_letters"]
+        return [dict(letter.headers)["reason"].decode() for letter in letters]
+
     def tally(self) -> Counter[str]:
         return self._samples("records", "result")
 
@@ -189,6 +206,10 @@ def test_what_cannot_be_used_becomes_a_dead_letter_with_its_reason(kind: str) ->
     [letter] = [output for output in outputs if output.topic == "dead_letters"]
     assert letter.value == (value or b"")[: wire.MAX_DEAD_LETTER]
     headers = {"reason": reason, "topic": "predictions", "partition": "0", "offset": "1"}
+    told = {name: text.decode() for name, text in letter.headers if name in ("field", "found", "wanted")}
+    assert told.get("wanted")
+    assert all(text.isprintable() and text.isascii() and len(text) < 250 for text in told.values())
+    headers |= told
     if value and len(value) > wire.MAX_DEAD_LETTER:
         headers["size"] = str(len(value))
     assert {name: text.decode() for name, text in letter.headers} == headers
@@ -273,6 +294,7 @@ def test_the_form_of_existing_loggers_is_taken_as_it_is() -> None:
     batch, rejected = wire.decode([record], known, MAX_BYTES)
     assert rejected == []
     [found] = batch.predictions
+    assert not batch.dropped
     assert (found.model, found.version, found.prediction, found.id) == ("house", "v1.2", 0.9, 7)
     assert found.features == dict(zip(["age", "income", "country", "device"], inputs, strict=True))
     assert batch.event_ms.tolist() == [1_700_000_000_000]
@@ -280,63 +302,10 @@ def test_the_form_of_existing_loggers_is_taken_as_it_is() -> None:
 
 def test_without_a_default_model_the_positional_form_lacks_a_field() -> None:
     record = Record("predictions", 0, 0, START_MS, orjson.dumps(POSITIONAL))
-    assert wire.decode([record], watching(Plan()), MAX_BYTES)[1] == [(0, "missing_field")]
-    named = Record("predictions", 0, 0, START_MS, orjson.dumps({**POSITIONAL, "model": "ghost"}))
-    assert wire.decode([named], watching(Plan()), MAX_BYTES)[1] == [(0, "unknown_model")]
-
-
-# Times.
-
-MOMENT_MS = st.integers(10**11, 4 * 10**12)  # from 1973 on a number of milliseconds is told from seconds
-SPELLINGS: dict[str, Callable[[int], Any]] = {
-    "s": lambda ms: ms / 1000,
-    "ms": lambda ms: ms,
-    "float ms": float,
-    "us": lambda ms: ms * 1000,
-    "ns": lambda ms: ms * 1_000_000,
-    "Z": lambda ms: _moment(ms).isoformat().replace("+00:00", "Z"),
-    "offset": lambda ms: _moment(ms).astimezone(timezone(timedelta(hours=-5, minutes=-30))).isoformat(),
-    "naive": lambda ms: _moment(ms).replace(tzinfo=None).isoformat(),
-}
-
-
-def _moment(ms: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
-
-
-@given(MOMENT_MS)
-def test_a_moment_is_the_same_however_it_is_told(ms: int) -> None:
-    told = [spell(ms) for spell in SPELLINGS.values()]
-    assert wire.event_times(told, np.zeros(len(told), np.int64)).tolist() == [ms] * len(told)
-
-
-@given(
-    st.lists(
-        st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-5, 10**18), st.sampled_from([10**11, 10**14, 10**17]))
-    )
-)
-def test_a_column_of_integers_is_read_like_each_of_them(stamps: list[int]) -> None:
-    column = wire.event_times(stamps, np.zeros(len(stamps), np.int64)).tolist()
-    one_by_one = [int(wire.event_times([stamp, None], np.zeros(2, np.int64))[0]) for stamp in stamps]
-    assert column == one_by_one
-
-
-@given(st.one_of(st.text(), st.floats(allow_nan=False), st.integers()))
-def test_any_timestamp_is_read_or_refused(stamp: Any) -> None:
-    [found] = wire.event_times([stamp], np.zeros(1, np.int64)).tolist()
-    assert -1 <= found < 10**14
-
-
-@pytest.mark.parametrize(
-    ("stamp", "expected"), [(0, 0), (1, 1000), (10**11 - 1, (10**11 - 1) * 1000), (10**11, 10**11)]
-)
-def test_the_magnitude_tells_the_unit(stamp: int, expected: int) -> None:
-    assert wire.event_times([stamp], np.zeros(1, np.int64)).tolist() == [expected]
-
-
-def test_a_fraction_of_a_millisecond_is_cut_off() -> None:
-    stamps: list[float | str | None] = [1_700_000_000.1239, 1_700_000_000_123_999, "2023-11-14T22:13:20.123999Z"]
-    assert wire.event_times(stamps, np.zeros(3, np.int64)).tolist() == [1_700_000_000_123] * 3
+    [refused] = wire.decode([record], watching(Plan()), MAX_BYTES)[1]
+    assert (refused.reason, refused.field) == ("missing_field", "model")
+    assert "plan.default_model" in refused.wanted
+    assert Bench().reasons(orjson.dumps({**POSITIONAL, "model": "ghost"})) == ["unknown_model"]
 
 
 # What is written.

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from driftline.detectors.plan import plan_from
+from driftline.detectors.watch import Watch
+from driftline.streams.baselines import BaselineFollower
+from driftline.streams.embedded import EmbeddedBroker, embedded_broker
+from driftline.streams.metrics import Metrics
+from driftline.streams.stages import Shared
+from tests.fleet import Workers, publish, settings_for, topic_sizes
+from tests.logs import churn, fraud
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from driftline.streams.config import Settings
+
+NAME = "names"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    sizes = topic_sizes(settings_for("unused:1", NAME, tmp_path)[0], 1)
+    with embedded_broker(sizes) as running:
+        yield running
+
+
+def settings(broker: EmbeddedBroker, tmp_path: Path, **plan: Any) -> tuple[Settings, Path]:
+    return settings_for(broker.bootstrap_servers, NAME, tmp_path, **plan)
+
+
+def log_of_one_start(config: Path, code: int) -> list[str]:
+    with Workers(config) as fleet:
+        assert fleet.start().wait(60) == code
+        fleet.running.clear()
+        (path,) = fleet.logs.values()
+    return path.read_text().splitlines()
+
+
+@pytest.mark.embedded
+def test_a_plan_with_a_misspelt_signal_is_refused_at_the_start(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    own, config = settings(broker, tmp_path)
+    asyncio.run(publish(own, [churn()], []))
+    config.write_text(config.read_text() + "plan.models.churn.signals.agee.detectors.range.low = 0.0\n")
+    lines = log_of_one_start(config, 2)
+    (refusal,) = [line for line in lines if line.startswith("driftline: ")]
+    assert "plan.models.churn.signals.agee: no baseline of model 'churn' has this signal; did you mean age?" in refusal
+    assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.embedded
+def test_a_baseline_that_comes_later_without_the_plans_signal_is_told_once(
+    broker: EmbeddedBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, _ = settings(broker, tmp_path)
+    plan = plan_from({"models": {"churn": {"signals": {"agee": {}}}}})
+    shared = Shared(Watch(plan), 1, 1, 2**20, Metrics("1.0"))
+
+    async def scenario() -> None:
+        async with AIOKafkaConsumer(bootstrap_servers=broker.bootstrap_servers) as consumer:
+            follower = BaselineFollower(consumer, own.topics.baselines, 1, shared)
+            await follower.catch_up()
+            following = asyncio.create_task(follower.follow())
+            for models, known in (([churn("1")], 1), ([churn("2")], 2), ([fraud()], 3)):
+                await publish(own, models, [])
+                while len(shared.watch.layouts) < known:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
+            following.cancel()
+
+    with caplog.at_level(logging.WARNING, "driftline.streams.baselines"):
+        asyncio.run(asyncio.wait_for(scenario(), 60))
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].startswith("plan.models.churn: no baseline is of model 'churn'; there is no baseline yet")
+    assert sum("signals.agee" in message for message in told) == 1
+
+
+@pytest.mark.embedded
+def test_a_worker_whose_port_is_taken_says_so_in_one_line_and_one_without_a_port_starts(
+    broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    _, config = settings(broker, tmp_path)
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        asked = config.read_text().replace("worker.metrics_port = 0", f"worker.metrics_port = {port}")
+        config.write_text(asked)
+        lines = log_of_one_start(config, 2)
+    assert not any("Traceback" in line for line in lines)
+    (refusal,) = [line for line in lines if line.startswith("driftline: ")]
+    assert f"worker.metrics_port = {port}: is taken" in refusal
+    config.write_text("".join(line for line in asked.splitlines(keepends=True) if "metrics_port" not in line))
+    with Workers(config) as fleet:
+        for _ in range(2):
+            fleet.start()
+        while not all("metrics on http://127.0.0.1:91" in path.read_text() for path in fleet.logs.values()):
+            assert all(process.poll() is None for process in fleet.running)
+            time.sleep(0.05)
+        assert fleet.stop() == [0, 0]
+        assert any("is taken, by another worker perhaps" in path.read_text() for path in fleet.logs.values())
