@@ -114,7 +114,7 @@ def take_in(
 
     ``horizon_ms`` is, per record of the batch, the start of the last window that is not far ahead; None if none is.
     """
-    observed = [each for cell, rows in groups for each in _observed(cell, rows, batch, horizon_ms, watch, out)]
+    observed = [each for cell, rows in groups for each in _observed(cell, rows, horizon_ms, watch, out)]
     seen = columns_of(batch.predictions, [Chosen(each.rows.places, each.layout) for each in observed])
     p_values = outlier_p_values([(each.online, own) for each, own in zip(observed, seen, strict=True)])
     hashes = id_hashes(batch.predictions)
@@ -124,22 +124,20 @@ def take_in(
         _name_new_levels(each, own, batch.predictions)
 
 
-def _observed(
-    cell: Cell, rows: Rows, batch: Batch, horizon_ms: I64 | None, watch: Watch, out: Profiled
-) -> list[Observed]:
+def _observed(cell: Cell, rows: Rows, horizon_ms: I64 | None, watch: Watch, out: Profiled) -> list[Observed]:
     """What of one model version's records is timely; the rest is told of."""
     fresh = rows.where(rows.offsets >= cell.next_offset)
     out.skipped += rows.places.size - fresh.places.size
     if not fresh.places.size:
         return []  # not changed: a snapshot of a cell that is ahead of its partition must not be dated back
+    # Not the batch's: more of it may follow.
+    cell.next_offset, cell.is_dirty = max(cell.next_offset, int(fresh.offsets[-1]) + 1), True
     layouts = {start: _layout(cell, start, watch) for start in fresh.starts}
     _reject_unwatched(fresh, layouts, out)
     if horizon_ms is not None:
         fresh = _within_bounds(cell, fresh, horizon_ms, layouts, watch.plan, out)
     if fresh.is_late.any():
         _count_late(cell, fresh.where(fresh.is_late), layouts, out)
-    cell.next_offset = max(cell.next_offset, batch.next_offset)
-    cell.is_dirty = True
     return [
         Observed(cell, layout, chosen, cell.detectors(layout) if is_fed else None)
         for layout, chosen, is_fed in _by_layout(fresh.where(~fresh.is_late), layouts)

@@ -1,9 +1,15 @@
 """What stage 1 tells stage 2: one partition's part of a window, and how far that partition has come."""
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 
 from driftline.detectors.arrays import I64
+from driftline.detectors.windows import NO_TIME
+
+FACTS = 1000
+"""Closings and idle spans in one mark at most: 20 KB."""
 
 
 class ChangePoint(msgspec.Struct, frozen=True):
@@ -47,6 +53,8 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
         Per signal, how often each of the first levels came that the baseline never had.
     duplicates
         Sample of the window's records, as :class:`~driftline.detectors.duplicates.Duplicates` writes it.
+    appended_ms
+        Highest append time of the partition up to there; ``NO_TIME`` if its log has none.
     """
 
     model: str
@@ -59,6 +67,7 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
     changes: tuple[ChangePoint, ...] = ()
     new_levels: dict[str, dict[str, int]] = {}
     duplicates: bytes = b""
+    appended_ms: int = NO_TIME
 
     def counts(self) -> I64:
         """The flat vector."""
@@ -77,9 +86,37 @@ class Mark(msgspec.Struct, frozen=True, tag="mark"):
     idle
         Whether the partition has been silent for a while: it holds back no provisional verdict. This alone stems from
         the wall clock; it never reaches a final verdict.
+    appended_ms
+        Up to which append time the log is known, 0 for none; ``NO_TIME`` where the last timestamp was its producer's.
+    closings
+        Ends of windows that were closed since the mark before, each with the append time at which that was.
+    idle_spans
+        Append times ``[since, until)`` at which the partition was idle. A later mark may tell more of the last one.
     """
 
     partition: int
     partitions: int
     closed_ms: int
     idle: bool = False
+    appended_ms: int = NO_TIME
+    closings: tuple[tuple[int, int], ...] = ()
+    idle_spans: tuple[tuple[int, int], ...] = ()
+
+    def parts(self) -> Iterator["Mark"]:
+        """The same in several marks of bounded size, to be sent in this order: a window is closed after all silences.
+
+        Examples
+        --------
+        >>> [part.closed_ms for part in Mark(0, 1, 9999, closings=tuple((end, 0) for end in range(1, 2001))).parts()]
+        [1000, 2000, 9999]
+        """
+        if len(self.idle_spans) + len(self.closings) <= FACTS:
+            yield self
+            return
+        for start in range(0, len(self.idle_spans), FACTS):
+            some = self.idle_spans[start : start + FACTS]
+            yield msgspec.structs.replace(self, closed_ms=0, closings=(), idle_spans=some)
+        for start in range(0, len(self.closings), FACTS):
+            some = self.closings[start : start + FACTS]
+            yield msgspec.structs.replace(self, closed_ms=some[-1][0], closings=some, idle_spans=())
+        yield msgspec.structs.replace(self, closings=(), idle_spans=())

@@ -98,6 +98,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Length of the tumbling windows.
     lateness_ms
         How far event time may run back before a record is late.
+    idle_after_ms
+        How long nothing must be appended to a partition before the others' windows become final without it.
     max_ahead_ms
         How far an event time may be ahead of its record's own Kafka timestamp.
     min_rows
@@ -115,7 +117,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_open_windows
         Windows of a model version that may be open at once in a partition; the lateness decides how many there are.
     max_provisional_windows
-        How many windows idle partitions may hold back from being final.
+        How many windows idle partitions may hold back from being final where timestamps are the producers' (CreateTime).
     default_model
         Model of records that do not name one.
     policy, detectors, models
@@ -124,6 +126,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     window_ms: Length = 60_000
     lateness_ms: Lateness = 10_000
+    idle_after_ms: Length = 30_000
     max_ahead_ms: Ahead = 60_000
     min_rows: Rows = 100
     outlier_share: Annotated[float, Meta(gt=0, lt=0.5)] = 0.01

@@ -17,6 +17,7 @@ from driftline.detectors.layout import LATE, Layout, N
 from driftline.detectors.online import Online
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.profiling import PartitionState
+from driftline.detectors.silence import Clock
 from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME
@@ -67,6 +68,7 @@ class _Times(msgspec.Struct, array_like=True, frozen=True):
     highest_ms: int
     closed_ms: int
     recent_ms: tuple[int, ...]
+    clock: Clock
 
 
 class _Position(NamedTuple):
@@ -81,7 +83,7 @@ def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
 
     A cell that is ahead of the partition after a crash has not changed until the partition reaches it.
     """
-    times = _Times(state.highest_ms, state.closed_ms, tuple(state.recent_ms.tolist()))
+    times = _Times(state.highest_ms, state.closed_ms, tuple(state.recent_ms.tolist()), state.clock)
     for cell in state.cells.values():
         if cell.is_dirty and cell.next_offset <= state.next_offset:
             cell.is_dirty, cell.next_offset = False, state.next_offset
@@ -107,7 +109,7 @@ def load(
     """
     cells: dict[bytes, tuple[Cell, _Position]] = {}
     damaged: dict[bytes, DamagedState] = {}
-    position = _Position(0, _Times(NO_TIME, 0, ()))
+    position = _Position(0, _Times(NO_TIME, 0, (), Clock()))
     listed: dict[bytes, int] = {}
     for key, raw in saved.items():
         try:
@@ -123,7 +125,7 @@ def load(
         older = [at for key, (_, at) in cells.items() if at.next_offset < listed.get(key, 0)]
         first = min([position, *older], key=attrgetter("next_offset"))
         state.next_offset, times = first.next_offset, first.times
-        state.highest_ms, state.closed_ms = times.highest_ms, times.closed_ms
+        state.highest_ms, state.closed_ms, state.clock = times.highest_ms, times.closed_ms, times.clock
         state.recent_ms = np.array(times.recent_ms, np.int64)
     return state, damaged
 

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 import numpy as np
+from msgspec import structs
 
 from driftline.detectors.arrays import I64, Mask
 from driftline.detectors.cell import Cell
 from driftline.detectors.intake import Profiled, Rows, take_in
 from driftline.detectors.partials import Mark, Partial
+from driftline.detectors.pieces import Facts, Piece
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch, Flush, Prediction, is_name
+from driftline.detectors.silence import Clock, append_clock, closings
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME, closed_through, flushed_through, is_late, reached, window_start
 
@@ -36,6 +39,8 @@ class PartitionState:
         Event times of the last records whose timestamps were their producers'.
     closed_ms
         End of the last window that has been closed.
+    clock
+        The append times up to there.
     cells
         State per model version.
     """
@@ -45,6 +50,7 @@ class PartitionState:
     next_offset: int = 0
     highest_ms: int = NO_TIME
     closed_ms: int = 0
+    clock: Clock = field(default_factory=Clock)
     cells: dict[ModelKey, Cell] = field(default_factory=dict)
     recent_ms: I64 = field(default_factory=lambda: np.empty(0, np.int64))
 
@@ -65,84 +71,142 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
     -------
     The new state, whose ``next_offset`` is the batch's, and what is to be sent.
     """
-    out = Profiled()
+    out, facts = Profiled(), Facts()
     for part, flush in batch.parts():
-        _take(state, part, watch, out)
+        _take(state, part, watch, facts, out)
         if flush is not None:
-            _flush(state, flush, watch, out)
+            _flush(state, flush, watch, facts, out)
+    out.mark = facts.mark(state.partition, state.partitions, state.closed_ms, state.clock)
     return state, out
 
 
-def _take(state: PartitionState, batch: Batch, watch: Watch, out: Profiled) -> None:
+def _take(state: PartitionState, batch: Batch, watch: Watch, facts: Facts, out: Profiled) -> None:
     """Take in records among which is no flush mark."""
     fresh = int(batch.offsets.searchsorted(state.next_offset))
     out.skipped += fresh
-    groups, horizon_ms, closing = _grouped(state, batch, fresh, watch, out)
-    cells = ((state.cells.setdefault(rows.key, Cell(rows.key)), rows) for rows in groups)
-    take_in(cells, batch, horizon_ms, watch, out)
+    idle_after_ms = watch.plan.idle_after_ms if state.partitions > 1 else None  # a lone partition delays nobody
+    for piece in _usable(state, batch, fresh, watch, out).cut(batch, idle_after_ms):
+        if piece.is_after_silence:
+            _tell_silence(state, int(piece.clock_ms[0]), int(batch.offsets[piece.places[0]]), watch.plan, facts, out)
+        groups, horizon_ms, closing = _grouped(state, batch, piece, watch.plan)
+        cells = ((state.cells.setdefault(rows.key, Cell(rows.key)), rows) for rows in groups)
+        take_in(cells, batch, horizon_ms, watch, out)
+        _close(state, closing, watch, facts, out)
+        state.clock = piece.clock_after(state.clock, batch)
     state.next_offset = max(state.next_offset, batch.next_offset)
-    _close(state, closing, watch, out)
 
 
-def _flush(state: PartitionState, flush: Flush, watch: Watch, out: Profiled) -> None:
+def _flush(state: PartitionState, flush: Flush, watch: Watch, facts: Facts, out: Profiled) -> None:
     """Close the windows of what was published before a flush mark."""
     if flush.offset < state.next_offset:
         out.skipped += 1
         return
     out.flushes += 1
+    plan, clock = watch.plan, state.clock
+    appended_ms = max(clock.appended_ms, flush.appended_ms) if flush.log_append else clock.appended_ms
+    if flush.log_append and state.partitions > 1:
+        _tell_silence(state, appended_ms, flush.offset, plan, facts, out)
     state.next_offset = flush.offset + 1
-    plan = watch.plan
     through_ms = flushed_through(flush.event_ms, flush.appended_ms, plan.window_ms, plan.lateness_ms)
     state.highest_ms = max(state.highest_ms, through_ms)
-    _close(state, Closing(np.array([state.highest_ms]), np.array([flush.offset])), watch, out)
+    _close(
+        state,
+        Closing(np.array([state.highest_ms]), np.array([appended_ms]), np.array([flush.offset])),
+        watch,
+        facts,
+        out,
+    )
+    state.clock = Clock(appended_ms, flush.log_append, flush.offset + 1, state.clock.silences)
 
 
 def provisional(state: PartitionState) -> Profiled:
     """What an idle partition tells stage 2: its open windows as they stand. The state stays as it is."""
-    out = Profiled()
-    for cell in state.cells.values():
-        for start_ms in sorted(cell.windows):
-            out.partials.append(_partial(state, cell, start_ms, state.next_offset))
-    out.mark = Mark(state.partition, state.partitions, state.closed_ms, idle=True)
+    out = Profiled(partials=_open_windows(state, state.next_offset))
+    out.mark = _idle_mark(state, state.clock.through_ms)
     return out
+
+
+def idle_through(state: PartitionState, through_ms: int, plan: Plan) -> Profiled:
+    """What follows from nothing having been appended behind the state up to an append time, after ``provisional``.
+
+    The mark says from when on the partition was idle, if it was. The state stays as it is.
+    """
+    since = state.clock.idle_from(plan.idle_after_ms)
+    out = Profiled()
+    if since is not None and since <= through_ms:
+        out.mark = _idle_mark(state, through_ms, (since, through_ms + 1))
+    return out
+
+
+def _idle_mark(state: PartitionState, appended_ms: int, *spans: tuple[int, int]) -> Mark:
+    return Mark(
+        state.partition, state.partitions, state.closed_ms, idle=True, appended_ms=appended_ms, idle_spans=spans
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Where in a batch the watermark passed which window ends: how far event time had come after which offsets."""
+    """Where in a batch the watermark passed which window ends: running highest event and append times, and offsets."""
 
     highest_ms: I64
+    clock_ms: I64
     offsets: I64
 
-    def upto(self, due_ms: int) -> int:
-        """Offset after the first record at which event time reached a moment."""
-        return int(self.offsets[int(self.highest_ms.searchsorted(due_ms))]) + 1
+    def row(self, due_ms: int) -> int:
+        """The first record at which the highest event time reached a moment."""
+        return int(self.highest_ms.searchsorted(due_ms))
 
 
-def _grouped(
-    state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: Profiled
-) -> tuple[Iterator[Rows], I64 | None, Closing]:
-    """Reject what can't be used, find each record's watermark, and group by model version."""
-    offsets, event_ms, places = batch.offsets[fresh:], batch.event_ms[fresh:], np.arange(fresh, batch.offsets.size)
-    appended_ms, by_broker = batch.appended_ms[fresh:], batch.log_append[fresh:]
+def _usable(state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: Profiled) -> Piece:
+    """Reject what can't be used; of the rest find the model versions and the append times."""
+    places = np.arange(fresh, batch.offsets.size)
     keys, codes = _coded(batch.predictions[fresh:])
     known = np.array([_fault(key, state, watch) is None for key in keys], np.bool_)
-    ahead = event_ms > appended_ms + watch.plan.max_ahead_ms
+    ahead = batch.event_ms[fresh:] > batch.appended_ms[fresh:] + watch.plan.max_ahead_ms
     usable = known[codes] & ~ahead
     for row in (~usable).nonzero()[0].tolist():
         reason = "ahead" if ahead[row] else _fault(keys[codes[row]], state, watch) or ""
-        out.rejected.append((int(offsets[row]), reason))
-    if not usable.all():
-        kept = usable.nonzero()[0]
-        offsets, event_ms, codes, places = offsets[kept], event_ms[kept], codes[kept], places[kept]
-        appended_ms, by_broker = appended_ms[kept], by_broker[kept]
+        out.rejected.append((int(batch.offsets[fresh + row]), reason))
+    if out.rejected:
+        places, codes = places[usable], codes[usable]
+    clock_ms = append_clock(batch.appended_ms[places], batch.log_append[places], state.clock.appended_ms)
+    return Piece(places, codes, keys, clock_ms)
+
+
+def _tell_silence(state: PartitionState, until_ms: int, offset: int, plan: Plan, facts: Facts, out: Profiled) -> None:
+    """Send the open windows as they stood while the partition was silent, and say when it was."""
+    since_ms = state.clock.idle_from(plan.idle_after_ms)
+    if since_ms is None or since_ms >= until_ms:
+        return
+    out.partials += _open_windows(state, offset)
+    facts.idle_spans.append((since_ms, until_ms))
+    state.clock = structs.replace(state.clock, silences=state.clock.silences + 1)
+
+
+def _open_windows(state: PartitionState, offset: int) -> list[Partial]:
+    """All open windows; a cell that is ahead of an offset after a crash has sent what it had there."""
+    return [
+        _partial(state, cell, start_ms, state.clock.upto, state.clock.appended_ms)
+        for cell in state.cells.values()
+        if cell.next_offset <= offset
+        for start_ms in sorted(cell.windows)
+    ]
+
+
+def _grouped(
+    state: PartitionState, batch: Batch, piece: Piece, plan: Plan
+) -> tuple[Iterator[Rows], I64 | None, Closing]:
+    """Find each record's watermark, and group by model version."""
+    places = piece.places
+    offsets, event_ms, appended_ms = batch.offsets[places], batch.event_ms[places], batch.appended_ms[places]
+    by_broker = batch.log_append[places]
     times_ms, state.recent_ms = reached(event_ms, appended_ms, by_broker, state.highest_ms, state.recent_ms)
     before_ms, after_ms = times_ms[:-1], times_ms[1:]
-    start_ms, late = _placed(event_ms, before_ms, state.closed_ms, watch.plan)
-    horizon_ms = _horizon(start_ms, after_ms, state.highest_ms, places, batch, watch.plan)
+    start_ms, late = _placed(event_ms, before_ms, state.closed_ms, plan)
+    horizon_ms = _horizon(start_ms, after_ms, state.highest_ms, places, batch, plan)
     state.highest_ms = int(times_ms[-1])
     every = Rows(("", ""), offsets, event_ms, start_ms, late, places)
-    return _by_model(every, codes, keys), horizon_ms, Closing(after_ms, offsets)
+    return _by_model(every, piece.codes, piece.keys), horizon_ms, Closing(after_ms, piece.clock_ms, offsets)
 
 
 def _horizon(start_ms: I64, reached_ms: I64, highest_ms: int, places: I64, batch: Batch, plan: Plan) -> I64 | None:
@@ -200,23 +264,25 @@ def _fault(key: ModelKey, state: PartitionState, watch: Watch) -> str | None:
     return "unknown_model" if all(map(is_name, key)) else "bad_name"
 
 
-def _close(state: PartitionState, closing: Closing, watch: Watch, out: Profiled) -> None:
-    """Send the windows that the watermark has passed, and the mark that says so."""
+def _close(state: PartitionState, closing: Closing, watch: Watch, facts: Facts, out: Profiled) -> None:
+    """Send the windows that the watermark has passed, and note when that was."""
     plan = watch.plan
     closed_ms = closed_through(state.highest_ms, plan.window_ms, plan.lateness_ms)
     if closed_ms <= state.closed_ms or not closing.offsets.size:
         return
-    state.closed_ms = closed_ms
+    closed_after = window_start(np.maximum(closing.highest_ms - plan.lateness_ms, 0), plan.window_ms)
+    facts.closings += closings(state.closed_ms, closed_after, closing.clock_ms)
+    state.closed_ms, state.clock = closed_ms, structs.replace(state.clock, silences=0)
     for cell in state.cells.values():
         for start_ms in sorted(start for start in cell.windows if start + plan.window_ms <= closed_ms):
-            upto = closing.upto(start_ms + plan.window_ms + plan.lateness_ms)
-            out.partials.append(_partial(state, cell, start_ms, upto))
+            row = closing.row(start_ms + plan.window_ms + plan.lateness_ms)
+            upto, appended_ms = int(closing.offsets[row]) + 1, int(closing.clock_ms[row])
+            out.partials.append(_partial(state, cell, start_ms, upto, appended_ms))
             del cell.windows[start_ms]
             cell.is_dirty = True
-    out.mark = Mark(state.partition, state.partitions, closed_ms)
 
 
-def _partial(state: PartitionState, cell: Cell, start_ms: int, upto: int) -> Partial:
+def _partial(state: PartitionState, cell: Cell, start_ms: int, upto: int, appended_ms: int) -> Partial:
     window = cell.windows[start_ms]
     return Partial(
         model=cell.key[0],
@@ -229,4 +295,5 @@ def _partial(state: PartitionState, cell: Cell, start_ms: int, upto: int) -> Par
         changes=tuple(window.changes),
         new_levels={signal: dict(names) for signal, names in window.new_levels.items()},
         duplicates=window.duplicates.dump(),
+        appended_ms=appended_ms,
     )

@@ -100,11 +100,14 @@ class Flush(NamedTuple):
         Its Kafka offset and its own timestamp.
     event_ms
         The latest event time of the file: the windows up to the one that holds it are to be closed.
+    log_append
+        Whether its timestamp is the broker's.
     """
 
     offset: int
     appended_ms: int
     event_ms: int
+    log_append: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,37 +1,34 @@
 """Stage 2: partitions' partial counts become verdicts and alerts.
 
-``step`` knows no clock. A window's verdict is final when every input partition's mark has passed its end; that depends
-on the log alone. While partitions are idle, windows are judged provisionally from what there is; provisional verdicts
+``step`` knows no clock. When a window's verdict is final depends on the log alone (:mod:`.finality`). While partitions are idle, windows are judged provisionally from what there is; provisional verdicts
 and alerts are marked as such and leave no trace in the history that final ones are decided by.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
-from msgspec.structs import replace
 
+from driftline.detectors import finality
 from driftline.detectors.alerts import Alert, Window
 from driftline.detectors.duplicates import Duplicates
+from driftline.detectors.earlier import Earlier
+from driftline.detectors.finality import EVER, Moment
 from driftline.detectors.judging import Verdict, judge_windows
 from driftline.detectors.layout import Layout
 from driftline.detectors.measuring import Evidence
 from driftline.detectors.new_levels import merged
 from driftline.detectors.partials import Mark, Partial
-from driftline.detectors.policy import Standing, is_idle, judge
+from driftline.detectors.policy import Standing
 from driftline.detectors.reporting import (
-    Finding,
     Subject,
-    change_alerts,
-    judged,
-    quiet,
     retraction,
-    subjects,
-    transition_alert,
     upheld,
 )
+from driftline.detectors.transitions import alerts_of
 from driftline.detectors.watch import ModelKey, Watch
 
 Item = Partial | Mark
@@ -51,6 +48,8 @@ class ModelState:
         Partials below it are in this state already.
     windows
         Newest partial per window start and input partition, of windows that are not final.
+    earlier
+        Partials before those, and what came too late.
     standings
         Per (kind, signal), where its alert stands after the last final window.
     provisional
@@ -64,10 +63,22 @@ class ModelState:
     key: ModelKey
     next_offset: int = 0
     windows: dict[int, dict[int, Partial]] = field(default_factory=dict)
+    earlier: Earlier = field(default_factory=Earlier)
     standings: dict[Subject, Standing] = field(default_factory=dict)
     provisional: dict[str, Alert] = field(default_factory=dict)
     drafts: dict[int, tuple[dict[int, Partial], Verdict, Layout]] = field(default_factory=dict)
     is_dirty: bool = True
+
+    def keep(self, partial: Partial) -> None:
+        """Take in a partial of a window that is not final."""
+        parts = self.windows.setdefault(partial.start_ms, {})
+        parts[partial.partition] = self.earlier.newest(parts.get(partial.partition), partial)
+
+    def forget(self, start_ms: int) -> None:
+        """Drop a window that is final."""
+        del self.windows[start_ms]
+        self.drafts.pop(start_ms, None)
+        self.is_dirty = True
 
 
 @dataclass(slots=True)
@@ -81,7 +92,7 @@ class FleetState:
     next_offset
         The first offset that is not in this state.
     marks
-        Newest mark per input partition.
+        Newest mark per input partition, with all facts that windows which are not final may need.
     final_ms
         Every window that ends at or before this is final.
     models
@@ -100,11 +111,24 @@ class FleetState:
 
 @dataclass(slots=True)
 class Judged:
-    """Outputs of one step: verdicts and alerts, in order; partials that came for windows that are final already."""
+    """Outputs of one step.
+
+    Parameters
+    ----------
+    verdicts, alerts
+        In order.
+    stale
+        Partials that came for windows that are final already.
+    missed
+        Records that these windows' verdicts lack: their partition had been idle.
+    unmatched
+        Partials of another baseline than their window is judged by.
+    """
 
     verdicts: list[Verdict] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     stale: int = 0
+    missed: int = 0
     unmatched: int = 0
 
 
@@ -131,31 +155,38 @@ def step(state: FleetState, items: Iterable[tuple[int, Item]], watch: Watch) -> 
 
 def _take_partial(state: FleetState, offset: int, partial: Partial, watch: Watch, out: Judged) -> None:
     """Keep the newest partial of a window and partition. A window that is final takes none: it is a repetition."""
-    if partial.start_ms + watch.plan.window_ms <= state.final_ms:
+    key, end_ms = (partial.model, partial.version), partial.start_ms + watch.plan.window_ms
+    mark = state.marks.get(partial.partition)
+    if end_ms <= state.final_ms:
         out.stale += 1
-        return
-    key = (partial.model, partial.version)
+        if mark is None or end_ms <= mark.closed_ms:
+            return  # a repetition
     model = state.models.setdefault(key, ModelState(key))
     if offset < model.next_offset:
         return
     model.next_offset, model.is_dirty = offset + 1, True
-    parts = model.windows.setdefault(partial.start_ms, {})
-    known = parts.get(partial.partition)
-    if known is None or partial.upto >= known.upto:
-        parts[partial.partition] = partial
+    if end_ms <= state.final_ms:
+        out.missed += model.earlier.missed(partial)
+    else:
+        model.keep(partial)
 
 
 def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None:
-    """Move a partition's mark, and make final what every partition has passed."""
-    known = state.marks.get(mark.partition)
-    # A repetition after a crash may lie back; the mark never does.
-    closed_ms = max(mark.closed_ms, known.closed_ms if known else 0)
-    state.marks[mark.partition] = Mark(mark.partition, mark.partitions, closed_ms, mark.idle)
-    final_ms = _final_ms(state, watch)
-    if final_ms <= state.final_ms:
+    """Take in what a partition tells of itself, and make final what that settles."""
+    state.marks[mark.partition] = finality.merged(state.marks.get(mark.partition), mark)
+    moments = finality.moments(state.marks, state.final_ms)
+    dragged_ms = finality.dragged_ms(state.marks, watch.plan.max_provisional_windows * watch.plan.window_ms)
+    if dragged_ms > (moments[-1].end_ms if moments else state.final_ms):
+        moments.append(Moment(dragged_ms, EVER))
+    if not moments:
         return
-    state.final_ms = final_ms
-    _finish(_windows(state, final_ms - watch.plan.window_ms), watch, out)
+    state.final_ms = moments[-1].end_ms
+    state.marks = {place: finality.without(each, moments[-1]) for place, each in state.marks.items()}
+    due = _windows(state, state.final_ms - watch.plan.window_ms)
+    _finish(due, moments, watch, out)
+    closed_ms = {place: each.closed_ms for place, each in state.marks.items()}
+    for model in state.models.values():
+        model.earlier.forget(closed_ms, watch.plan.window_ms)
 
 
 def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, int]]:
@@ -166,29 +197,27 @@ def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, i
     ]
 
 
-def _final_ms(state: FleetState, watch: Watch) -> int:
-    """What all partitions have passed; an idle one is taken along at the plan's distance from the foremost.
-
-    So a partition that stays silent for ever holds back finality for ``max_provisional_windows``, not for ever.
-    """
-    marks = state.marks.values()
-    if len(state.marks) < next(iter(marks)).partitions:
-        return 0
-    foremost = max(mark.closed_ms for mark in marks)
-    dragged = foremost - watch.plan.max_provisional_windows * watch.plan.window_ms
-    return min(max(mark.closed_ms, dragged) if mark.idle else mark.closed_ms for mark in marks)
-
-
-def _finish(due: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
-    """Final verdicts on windows."""
-    for model, start_ms, verdict, layout in _verdicts(due, watch, out, final=True):
-        del model.windows[start_ms]
-        model.drafts.pop(start_ms, None)
-        model.is_dirty = True
+def _finish(due: Sequence[tuple[ModelState, int]], moments: Sequence[Moment], watch: Watch, out: Judged) -> None:
+    """Final verdicts on windows, each by the records that were appended up to its moment."""
+    found = []
+    for model, start_ms in due:
+        moment = moments[bisect_left(moments, (start_ms + watch.plan.window_ms,))]
+        parts = {}
+        for partition, newest in model.windows[start_ms].items():
+            counted, missed = model.earlier.settle(newest, moment.appended_ms)
+            out.missed += missed
+            if counted is not None:
+                parts[partition] = counted
+        if parts:
+            found.append((model, start_ms, parts))
+        else:
+            model.forget(start_ms)
+    for model, start_ms, verdict, layout in _verdicts(found, watch, out, final=True):
+        model.forget(start_ms)
         if verdict is None or layout is None:
             continue
         out.verdicts.append(verdict)
-        alerts = _alerts(layout, verdict, model.standings)
+        alerts = alerts_of(layout, verdict, model.standings)
         out.alerts += [*alerts, *_corrections(model, start_ms, alerts)]
 
 
@@ -214,14 +243,14 @@ def _corrections(model: ModelState, start_ms: int, alerts: Sequence[Alert]) -> I
 
 
 def _verdicts(
-    windows: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged, *, final: bool
+    windows: Sequence[tuple[ModelState, int, Mapping[int, Partial]]], watch: Watch, out: Judged, *, final: bool
 ) -> Iterator[tuple[ModelState, int, Verdict | None, Layout | None]]:
-    """Judge windows, some at once; a window whose baseline is not known has no verdict."""
+    """Judge windows by their partials, some at once; a window whose baseline is not known has no verdict."""
     for first in range(0, len(windows), WINDOWS_AT_ONCE):
         some = windows[first : first + WINDOWS_AT_ONCE]
-        found = [_merged(model.key, start_ms, model.windows[start_ms], watch, out) for model, start_ms in some]
+        found = [_merged(model.key, start_ms, parts, watch, out) for model, start_ms, parts in some]
         verdicts = iter(judge_windows([each for each in found if each is not None], final=final))
-        for (model, start_ms), each in zip(some, found, strict=True):
+        for (model, start_ms, _), each in zip(some, found, strict=True):
             yield (model, start_ms, None, None) if each is None else (model, start_ms, next(verdicts), each.layout)
 
 
@@ -242,35 +271,6 @@ def _merged(key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: W
     return Evidence(layout, window, vector, changes, merged(partial.new_levels for partial in same), duplicates)
 
 
-def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]) -> list[Alert]:
-    """Alerts of one window; ``standings`` is brought up to date."""
-    alerts = change_alerts(layout, verdict)
-    drifting = _drifting(subjects(layout, verdict), standings)
-    for subject in sorted(filter(judged(layout, verdict), drifting.keys() | standings.keys())):
-        before = standings.get(subject, Standing())
-        finding = drifting.get(subject)
-        standing, transition = judge(layout.plan.policy, before, drifted=finding is not None)
-        if transition and finding:
-            standing = replace(standing, detector=finding.detector)
-        standings[subject] = standing
-        if is_idle(standing):
-            del standings[subject]
-        if transition:
-            severity = standing.severity or before.severity or "warning"
-            told = finding or quiet(layout, verdict, subject, before.detector)
-            alerts.append(transition_alert(layout, verdict, subject, told, transition, severity))
-    return alerts
-
-
-def _drifting(found: Mapping[Subject, Finding], standings: Mapping[Subject, Standing]) -> dict[Subject, Finding]:
-    """What alarms, and open alerts on signals that are still listed."""
-    drifting = {subject: finding for subject, finding in found.items() if finding.alarms}
-    for (_, signal), finding in found.items():
-        still = [subject for subject, each in standings.items() if each.severity and signal and subject[1] == signal]
-        drifting |= {subject: finding for subject in still if subject not in drifting}
-    return drifting
-
-
 def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
     """Judge what only idle partitions hold back. Each verdict goes by the history that it would have."""
     if len(state.marks) < next(iter(state.marks.values())).partitions:
@@ -282,7 +282,7 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
         standings = dict(model.standings)
         drafts = [model.drafts[start_ms] for _, start_ms in own if start_ms in model.drafts]
         for _, verdict, layout in drafts:
-            for alert in _alerts(layout, verdict, standings):
+            for alert in alerts_of(layout, verdict, standings):
                 if alert.id not in model.provisional:
                     model.provisional[alert.id] = alert
                     model.is_dirty = True
@@ -292,7 +292,7 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
 def _draft(windows: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
     """Provisional verdicts on windows, made and sent anew only where the partials have changed."""
     changed = [
-        (model, start_ms)
+        (model, start_ms, model.windows[start_ms])
         for model, start_ms in windows
         if start_ms not in model.drafts or model.drafts[start_ms][0] != model.windows[start_ms]
     ]

@@ -21,6 +21,7 @@ class _Model(msgspec.Struct, array_like=True, frozen=True):
     partials: list[Partial]
     standings: list[tuple[str, str, Standing]]
     provisional: list[Alert]
+    counted: list[tuple[int, int, int]]
 
 
 class _Fleet(msgspec.Struct, array_like=True, frozen=True):
@@ -60,9 +61,15 @@ def _model_bytes(model: ModelState, marks: _Marks, partition: int, plan_hash: st
     content = _Model(
         partition,
         *model.key,
-        [part for _, parts in sorted(model.windows.items()) for _, part in sorted(parts.items())],
+        [
+            part
+            for _, parts in sorted(model.windows.items())
+            for _, newest in sorted(parts.items())
+            for part in model.earlier.all(newest)
+        ],
         [(*subject, standing) for subject, standing in sorted(model.standings.items())],
         [alert for _, alert in sorted(model.provisional.items())],
+        [(*place, n) for place, n in sorted(model.earlier.counted.items())],
     )
     return seal(content, marks, plan=plan_hash, baseline="", next_offset=model.next_offset)
 
@@ -120,7 +127,8 @@ def _model(raw: bytes, partition: int, key: bytes) -> tuple[ModelState, _Positio
     check_home((content.partition, content.model, content.version), partition, key)
     model = ModelState((content.model, content.version), envelope.next_offset, is_dirty=False)
     for part in content.partials:
-        model.windows.setdefault(part.start_ms, {})[part.partition] = part
+        model.keep(part)
     model.standings = {(kind, signal): standing for kind, signal, standing in content.standings}
+    model.earlier.counted = {(start_ms, partition): n for start_ms, partition, n in content.counted}
     model.provisional = {alert.id: alert for alert in content.provisional}
     return model, _Position(envelope.next_offset, marks)

@@ -119,8 +119,6 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Its port; 0 takes any free one. Left out: 9108, or the next free one of twenty where that is taken.
     snapshot_interval_s
         Seconds between snapshots: after a crash at most so much is read again.
-    idle_after_s
-        Seconds without a record after which a partition counts as idle and no longer holds provisional verdicts back.
     session_timeout_s
         Seconds after which a vanished worker's partitions go to the others.
     max_record_bytes
@@ -139,7 +137,6 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     metrics_host: str = "127.0.0.1"
     metrics_port: Port | None = None
     snapshot_interval_s: Seconds = 10.0
-    idle_after_s: Seconds = 30.0
     session_timeout_s: Seconds = 10.0
     max_record_bytes: Bytes = 1_048_576
     max_batch_bytes: Bytes = 33_554_432

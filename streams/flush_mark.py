@@ -46,7 +46,7 @@ def flush_of(record: Raw) -> Flush | None:
     --------
     >>> from driftline.streams.memory import Record
     >>> flush_of(Record("predictions", 0, 7, 1000, b'{"driftline": "flush", "event_ms": 900}'))
-    Flush(offset=7, appended_ms=1000, event_ms=900)
+    Flush(offset=7, appended_ms=1000, event_ms=900, log_append=True)
     """
     if not record.value or len(record.value) > _MOST_BYTES or b'"flush"' not in record.value:
         return None

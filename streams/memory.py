@@ -229,6 +229,10 @@ class MemoryStore:
         """Nothing is fetched before it is polled."""
         return False
 
+    async def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Ends of logs now."""
+        return {partition: self._broker.logs[self._topic, partition].end for partition in partitions}
+
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""
         return self._broker.logs[self._topic, partition].start

@@ -56,6 +56,12 @@ class Metrics:
         )
         # Findings.
         self.windows_closed = counter("windows_closed", "Final verdicts by status.", "status")
+        self.untimely_appends = counter(
+            "untimely_appends", "Records with append times at which their partition was idle."
+        )
+        self.missed_records = counter(
+            "missed_records", "Accepted records that came after their window's final verdict."
+        )
         self.stale_partials = counter("stale_partials", "Partials for final windows: repetitions after a crash.")
         self.lost_partials = counter("lost_partials", "Partials that retention took before they were read.")
         self.unmatched_partials = counter("unmatched_partials", "Partials of another baseline than the window's.")

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic
 
-from driftline.streams.seams import Polled, S, Sink, Stage, Store
+from driftline.detectors.windows import NO_TIME
+from driftline.streams.seams import SETTLING_S, Polled, S, Sink, Stage, Store
 from driftline.streams.turns import REST_S, Turns
 from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
@@ -35,6 +36,9 @@ class _Held(Generic[S]):
     unacknowledged: list[Awaitable[object]] = field(default_factory=list)
     holes: list[int] = field(default_factory=list)
     told_idle: bool = False
+    seen: tuple[int, float] | None = None
+    """An append time of other partitions, and when it was known, while this one is idle."""
+    idle_through_ms: int = NO_TIME
     is_refused: bool = False
     turn: int = 0
     """How many batches had been taken when one of this partition last was."""
@@ -99,6 +103,7 @@ class Pump(Generic[S]):
     async def _take(self, partition: int, polled: Polled) -> None:
         held = self._held.get(partition) or self._restore(partition)
         held.seen_at, held.told_idle, held.turn, held.waited = self._clock(), False, self._turns.taken, 0
+        held.seen = None
         async with self._exclusive(partition, held) as is_ours:
             if not is_ours or not await self._is_contiguous(partition, held, polled.span.start):
                 return
@@ -243,6 +248,32 @@ class Pump(Generic[S]):
                         await self._emit(held, self._stage.idle(held.state))
             if now - held.saved_at >= self._interval_s and held.state.next_offset != held.saved_offset:
                 await self.checkpoint(partition)
+        await self._tell_how_long_idle()
+
+    async def _tell_how_long_idle(self) -> None:
+        """Say up to which append time nothing was appended to idle partitions.
+
+        Which append times there are is learnt from other partitions. Whatever is appended to a partition once such a
+        time has been known for a while has a later one. So if its log, asked for its end after that, still ends where
+        the state does, it holds no further record up to that time: a fact, which the clock only finds out. Where
+        records wait to be read, nothing is said.
+        """
+        now, through_ms = self._clock(), dict[int, int]()
+        for partition, held in self._held.items():
+            if not held.told_idle or (held.seen is not None and now - held.seen[1] < SETTLING_S):
+                continue
+            if held.seen is not None and held.seen[0] > held.idle_through_ms:
+                through_ms[partition] = held.seen[0]
+            held.seen = self._stage.appended_ms(), now
+        ends = await self._store.ends(through_ms) if through_ms else {}
+        for partition, end in ends.items():
+            held_now = self._held.get(partition)
+            if held_now is None:
+                continue
+            async with self._exclusive(partition, held_now) as is_ours:
+                if is_ours and held_now.told_idle and held_now.state.next_offset == end:
+                    held_now.idle_through_ms = through_ms[partition]
+                    await self._emit(held_now, self._stage.idle_through(held_now.state, through_ms[partition]))
 
     async def release(self, partitions: Iterable[int]) -> None:
         """Checkpoint partitions and forget them: another worker may own them next, and waits for all of them."""

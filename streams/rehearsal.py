@@ -3,9 +3,10 @@
 A schedule is a list of turns. What it does not do is done at the end, undisturbed.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from driftline.detectors.watch import Watch
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Session, WorkerDied
 from driftline.streams.metrics import Metrics
 from driftline.streams.pump import Pump
-from driftline.streams.seams import Stage
+from driftline.streams.seams import SETTLING_S, Stage
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.turns import REST_S, Turns
 
@@ -106,6 +107,8 @@ class Rehearsal:
     partitions: dict[str, int]
     stages: dict[str, Callable[[Shared], Stage[Any]]] = field(default_factory=lambda: STAGES)
     now_s: float = 0.0
+    coming: deque[tuple[int, bytes | None, int]] = field(default_factory=deque)
+    """Records that are not appended yet: partition, value and append time."""
 
     def __post_init__(self) -> None:
         self.broker = Broker({**self.partitions, "windows": 1, "alerts": 1, "dead_letters": 1})
@@ -122,11 +125,18 @@ class Rehearsal:
             await self.turn(turn)
         for owner in self.owners.values():
             owner.session.crash(after=inf)
+        self.append(len(self.coming))
         while await self._go_on():
             pass
         for topic, partition in self.places:
             await self.owners[topic, partition].pumps[topic].checkpoint(partition)
         return self.outcome()
+
+    def append(self, n: int) -> None:
+        """Let so many of the records that are coming be appended, in the order of their append times."""
+        for _ in range(min(n, len(self.coming))):
+            partition, value, appended_ms = self.coming.popleft()
+            self.broker.publish("predictions", partition, [(value, appended_ms)])
 
     async def turn(self, turn: Turn) -> None:
         """Let one thing happen; a worker that dies is replaced."""
@@ -259,12 +269,17 @@ async def _thaw(rehearsal: Rehearsal, turn: Turn) -> None:
         await member.pumps[topic].release([partition])
 
 
-async def _idle(rehearsal: Rehearsal, turn: Turn) -> None:
-    """A partition stays silent for a while, or its worker thinks so."""
-    rehearsal.now_s += IDLE_S
+async def _wait(rehearsal: Rehearsal, turn: Turn, seconds: float) -> None:
+    """Time passes, and the partition's owner looks at its clock."""
+    rehearsal.now_s += seconds
     owner = rehearsal.owner(turn)
     await owner.pumps[turn.place[0]].tick()
     owner.sink.flush()
+
+
+async def _append(rehearsal: Rehearsal, turn: Turn) -> None:
+    """Services publish records."""
+    rehearsal.append(turn.n)
 
 
 TURNS: dict[str, Callable[[Rehearsal, Turn], Awaitable[None]]] = {
@@ -276,5 +291,7 @@ TURNS: dict[str, Callable[[Rehearsal, Turn], Awaitable[None]]] = {
     "revoke": _revoke,
     "freeze": _freeze,
     "thaw": _thaw,
-    "idle": _idle,
+    "idle": partial(_wait, seconds=IDLE_S),
+    "append": _append,
+    "settle": partial(_wait, seconds=SETTLING_S),
 }

@@ -17,6 +17,8 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=State)
+SETTLING_S = 5.0
+"""Seconds within which a record that was appended can be read, and by which brokers' clocks differ, together at most."""
 
 
 class Polled(list[Raw]):
@@ -86,6 +88,10 @@ class Store(Protocol):
         """Whether records lie here that a poll has not yet handed over."""
         ...
 
+    async def ends(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        """Ends of logs, asked for after the call; those that no broker tells now are left out."""
+        ...
+
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""
         ...
@@ -104,6 +110,14 @@ class Stage(Protocol[S]):
 
     def idle(self, state: S) -> list[Outgoing]:
         """What to send when the partition has been silent for a while."""
+        ...
+
+    def appended_ms(self) -> int:
+        """Return the highest append time of a log that this worker has read or been told of."""
+        ...
+
+    def idle_through(self, state: S, through_ms: int) -> list[Outgoing]:
+        """What to send when nothing was appended behind an idle state up to an append time."""
         ...
 
     def dump(self, state: S) -> Iterator[tuple[bytes, bytes]]:

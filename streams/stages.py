@@ -11,11 +11,14 @@ from driftline.detectors.errors import DamagedState, RecordError
 from driftline.detectors.intake import Profiled
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.profiling import PartitionState
+from driftline.detectors.records import Batch
 from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.watch import Watch
+from driftline.detectors.windows import NO_TIME
 from driftline.streams import wire
 from driftline.streams.dead_letters import Allowance, dead_letters, explained
 from driftline.streams.metrics import Metrics
+from driftline.streams.seams import SETTLING_S
 from driftline.streams.strangers import Strangers
 from driftline.streams.wire import Outgoing, Raw
 
@@ -37,6 +40,8 @@ class Shared:
     max_record_bytes: int
     metrics: Metrics
     dead_letters: Allowance = field(default_factory=Allowance)
+    appended_ms: int = NO_TIME
+    """Highest append time of the broker that this worker has read or been told of."""
     strangers: Strangers = field(default_factory=Strangers)
 
     def partitions_of(self, stage: str) -> int:
@@ -49,9 +54,11 @@ class ProfilingStage:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._idle_through_ms: dict[int, int] = {}
 
     def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[PartitionState, dict[bytes, DamagedState]]:
         """State from saved values."""
+        self._idle_through_ms.pop(partition, None)
         state, damaged = profile_snapshot.load(partition, self._shared.partitions, saved, self._shared.watch)
         self._shared.metrics.damaged.labels("profiling").inc(len(damaged))
         return state, damaged
@@ -74,6 +81,7 @@ class ProfilingStage:
         started = perf_counter()
         shared = self._shared
         batch, unreadable = wire.decode(fresh, shared.watch, shared.max_record_bytes)
+        self._look_at_append_times(batch)
         state, out = profiling.step(state, batch, shared.watch)
         out.rejected = sorted(out.rejected + [(each.offset, each.reason) for each in unreadable])
         self._count(out, len(fresh))
@@ -87,6 +95,22 @@ class ProfilingStage:
             shared.metrics.dropped_fields.labels(name).inc(count)
         told = list(explained(out.rejected[:allowed], unreadable, batch, shared.watch))
         return state, [*self._outgoing(out), *dead_letters(fresh, told)]
+
+    def _look_at_append_times(self, batch: Batch) -> None:
+        """Learn the highest one, and see whether they contradict what was said of the partition while it was idle."""
+        shared = self._shared
+        shared.appended_ms = max(
+            shared.appended_ms, int(batch.appended_ms.max(initial=NO_TIME, where=batch.log_append))
+        )
+        idle_through_ms = self._idle_through_ms.pop(batch.partition, NO_TIME)
+        n = int((batch.log_append & (batch.appended_ms <= idle_through_ms)).sum())
+        if n:
+            shared.metrics.untimely_appends.inc(n)
+            log.error(
+                "predictions partition %d: %d records have append times at which it was known to be idle: the brokers' "
+                "clocks differ by more than %g s; final verdicts may lack these records",
+                *(batch.partition, n, SETTLING_S),
+            )
 
     def _outgoing(self, out: Profiled) -> Iterator[Outgoing]:
         """Partials before their mark; single-record alerts first of all, for they are waited for."""
@@ -118,6 +142,15 @@ class ProfilingStage:
         """What to send when the partition has been silent for a while."""
         return list(self._outgoing(profiling.provisional(state)))
 
+    def appended_ms(self) -> int:
+        """Return the highest append time that this worker knows."""
+        return self._shared.appended_ms
+
+    def idle_through(self, state: PartitionState, through_ms: int) -> list[Outgoing]:
+        """What to send when nothing was appended behind an idle state up to an append time."""
+        self._idle_through_ms[state.partition] = through_ms
+        return list(self._outgoing(profiling.idle_through(state, through_ms, self._shared.watch.plan)))
+
     def dump(self, state: PartitionState) -> Iterator[tuple[bytes, bytes]]:
         """Values to save."""
         self._shared.metrics.checkpoints.labels("profiling").inc()
@@ -131,6 +164,7 @@ class ProfilingStage:
     def released(self, state: PartitionState) -> None:
         """Remove the series of a partition that another worker owns from now on."""
         self._shared.metrics.watermark.remove(state.partition)
+        self._idle_through_ms.pop(state.partition, None)
 
 
 class VerdictStage:
@@ -153,7 +187,10 @@ class VerdictStage:
     def step(self, state: FleetState, records: Sequence[Raw]) -> tuple[FleetState, list[Outgoing]]:
         """Take in records of one partition of ``partials``."""
         started = perf_counter()
-        state, out = verdict.step(state, list(_items(records, self._shared.watch)), self._shared.watch)
+        items = list(_items(records, self._shared.watch))
+        told_ms = [item.appended_ms for _, item in items if isinstance(item, Mark)]
+        self._shared.appended_ms = max(self._shared.appended_ms, *told_ms, NO_TIME)
+        state, out = verdict.step(state, items, self._shared.watch)
         # A record that could not be read moves the state on as well.
         state.next_offset = max(state.next_offset, records[-1].offset + 1)
         self._export(out)
@@ -163,6 +200,7 @@ class VerdictStage:
     def _export(self, out: Judged) -> None:
         metrics = self._shared.metrics
         metrics.stale_partials.inc(out.stale)
+        metrics.missed_records.inc(out.missed)
         metrics.unmatched_partials.inc(out.unmatched)
         for found in out.verdicts:
             if found.final:
@@ -180,6 +218,15 @@ class VerdictStage:
     def idle(self, state: FleetState) -> list[Outgoing]:
         """Stage 2 has nothing to say of its own silence."""
         del state
+        return []
+
+    def appended_ms(self) -> int:
+        """Nothing follows from append times of ``partials``."""
+        return NO_TIME
+
+    def idle_through(self, state: FleetState, through_ms: int) -> list[Outgoing]:
+        """Likewise."""
+        del state, through_ms
         return []
 
     def dump(self, state: FleetState) -> Iterator[tuple[bytes, bytes]]:

@@ -16,6 +16,7 @@ from driftline.streams.wire import Outgoing
 log = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S = 10.0
+ENDS_TIMEOUT_S = 5.0
 
 
 class Slot:
@@ -134,6 +135,21 @@ class TableStore:
         read = self._read(partition)
         return None if read is None else read.highwater
 
+    async def ends(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        """Ends of logs, asked for after the call; those that no broker tells now are left out.
+
+        `end` is older than the call. Like commits this goes past the thread's queue.
+        """
+        places = [TopicPartition(self._topic, partition) for partition in partitions]
+        try:
+            found = await self._in_thread(
+                asyncio.wait_for(self._thread._consumer.end_offsets(places), ENDS_TIMEOUT_S)  # noqa: SLF001
+            )
+        except (KafkaError, TimeoutError) as error:
+            log.warning("%s: no broker tells where the log ends: %r", self._topic, error)
+            return {}
+        return {place.partition: end for place, end in found.items()}
+
     def _read(self, partition: int) -> Any:
         """What aiokafka knows of a partition that is assigned; None of others.
 
@@ -164,8 +180,8 @@ class TableStore:
         """Where aiokafka's consumer lives."""
         return self._app.consumer._thread  # noqa: SLF001
 
-    async def _in_thread(self, done: Coroutine[Any, Any, object]) -> None:
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(done, self._thread.thread_loop))
+    async def _in_thread(self, done: Coroutine[Any, Any, Any]) -> Any:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(done, self._thread.thread_loop))
 
 
 def _prefix(partition: int) -> bytes:

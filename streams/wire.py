@@ -104,7 +104,7 @@ def decode(records: Sequence[Raw], watch: Watch, max_bytes: int) -> tuple[Batch,
         except UNUSABLE:
             record = records[len(values) - length_hint(remaining) - 1]
             if (flush := flush_of(record)) is not None:
-                flushes.append(flush)
+                flushes.append(flush._replace(log_append=record.timestamp_type == LOG_APPEND_TIME))
                 continue
             try:
                 predictions.append(_second_look(record, watch, max_bytes, dropped))
@@ -223,8 +223,10 @@ def partial_record(partial: Partial) -> Outgoing:
 
 def mark_records(mark: Mark, partitions: int) -> list[Outgoing]:
     """A mark, once for every partition of ``partials``."""
-    value = msgspec.msgpack.encode(mark)
-    return [Outgoing("partials", None, value, partition=partition) for partition in range(partitions)]
+    values = [msgspec.msgpack.encode(part) for part in mark.parts()]
+    return [
+        Outgoing("partials", None, value, partition=partition) for value in values for partition in range(partitions)
+    ]
 
 
 def document(value: msgspec.Struct) -> bytes:

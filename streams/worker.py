@@ -66,7 +66,7 @@ class Worker:
             sink,
             self._stores[topic],
             interval_s=knobs.snapshot_interval_s,
-            idle_after_s=knobs.idle_after_s,
+            idle_after_s=self._settings.plan.idle_after_ms / 1000,
             turns=self._turns,
         )
 

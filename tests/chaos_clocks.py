@@ -223,7 +223,7 @@ async def silence(stage: Stage) -> str:
     await _publish(stage, Phase(alone, ends))
     return (
         f"{n - 1} of {n} idle: {n_one} windows judged provisionally after {one_s:.1f} s; "
-        f"all idle: {n_all} after {all_s:.1f} s (idle_after_s = {IDLE_AFTER_S:g})"
+        f"all idle: {n_all} after {all_s:.1f} s (idle_after_ms = {1000 * IDLE_AFTER_S:g})"
     )
 
 
@@ -239,9 +239,9 @@ FAULTS = (
     Fault(
         "silence",
         "all partitions but one idle, then all",
-        f"provisional verdicts within {JUDGING_S:g} s of idle_after_s, final ones {EQUAL} afterwards",
+        f"provisional verdicts within {JUDGING_S:g} s of idle_after_ms, final ones {EQUAL} afterwards",
         silence,
-        environment={"DRIFTLINE_WORKER__IDLE_AFTER_S": str(IDLE_AFTER_S)},
+        environment={"DRIFTLINE_PLAN__IDLE_AFTER_MS": f"{1000 * IDLE_AFTER_S:.0f}"},
         log=silent_log,
     ),
 )

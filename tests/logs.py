@@ -394,6 +394,7 @@ def extend(out: Judged, step: Judged) -> None:
     out.verdicts += step.verdicts
     out.alerts += step.alerts
     out.stale += step.stale
+    out.missed += step.missed
     out.unmatched += step.unmatched
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
@@ -18,13 +19,14 @@ from driftline.streams.stages import ProfilingStage, VerdictStage
 from tests.logs import MINUTE_MS, SENSITIVE, START_MS, Shape, baselines, churn, prediction_log, spread, watching
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from driftline.detectors.errors import DamagedState
     from driftline.detectors.profiling import PartitionState
     from driftline.detectors.verdict import FleetState
     from driftline.detectors.watch import Watch
     from driftline.streams.memory import Place
+    from driftline.streams.pump import Pump
     from driftline.streams.wire import Outgoing, Raw
 
 PARTITIONS = 2
@@ -105,6 +107,85 @@ def test_zombies_that_write_over_newer_cells_change_nothing(schedule: list[Turn]
 def test_silence_that_only_a_clock_sees_changes_nothing_final(schedule: list[Turn]) -> None:
     left, whole = after(schedule), undisturbed()
     assert left[:3] == whole[:3]  # the second stage remembers what it said provisionally
+
+
+QUIET_TURNS = [
+    "poll",
+    "poll",
+    "append",
+    "append",
+    "idle",
+    "settle",
+    "settle",
+    "save",
+    "crash",
+    "revoke",
+    "freeze",
+    "thaw",
+]
+
+
+def growing(**stages: Any) -> Rehearsal:
+    """Records are appended while workers run: to one partition all the time, to the other twice, long apart, or never."""
+    found = Rehearsal(watch(), dict.fromkeys(STAGES, PARTITIONS), {**STAGES, **stages})
+    log = prediction_log(1, Shape(n=140, step_ms=4000))
+    quiet = {place for place in range(140) if place in range(10, 20) or place in range(50, 60)}
+    for place, entry in enumerate(log):
+        found.coming.append((int(place in quiet), entry.value, entry.appended_ms))
+    return found
+
+
+def after_silence(schedule: Sequence[Turn], lie: Callable[[Rehearsal], None] = lambda _: None) -> Outcome:
+    """What is left once everything is read and every partition has been silent for long."""
+    found = growing()
+    lie(found)
+    at_last = [Turn(name, place) for name in ("idle", "settle", "settle", "settle") for place in PLACES]
+    asyncio.run(found.run(schedule))
+    return asyncio.run(found.run(at_last))
+
+
+def windows_of(left: Outcome) -> set[int]:
+    """Starts of the windows that are final."""
+    return {orjson.loads(document)["window"]["start_ms"] for [document] in left.verdicts.values()}
+
+
+@cache
+def undisturbed_silence() -> Outcome:
+    return after_silence(())
+
+
+def test_a_partition_that_is_quiet_for_long_holds_no_final_verdict_back() -> None:
+    assert len(windows_of(undisturbed_silence())) == 9
+    assert len(windows_of(asyncio.run(growing().run(())))) < 9
+
+
+@SIDELINE
+@given(anywhere(*QUIET_TURNS))
+def test_whenever_a_partition_is_found_idle_the_same_verdicts_become_final(schedule: list[Turn]) -> None:
+    assert after_silence(schedule)[:3] == undisturbed_silence()[:3]
+
+
+def believe_what_was_read(found: Rehearsal) -> None:
+    """The log ends where the state does, whatever the broker would say."""
+    for owner in set(found.owners.values()):
+        pump = owner.pumps["predictions"]
+
+        async def ends(partitions: Iterable[int], pump: Pump[Any] = pump) -> dict[int, int]:
+            return {partition: pump.states[partition].next_offset for partition in partitions}
+
+        owner.stores["predictions"].ends = ends  # type: ignore[method-assign]
+
+
+def test_a_worker_that_lags_would_give_other_verdicts_if_it_said_that_its_partition_is_idle() -> None:
+    schedule = [
+        Turn("append", PLACES[0], 30),
+        *(Turn("poll", place, 90) for place in PLACES[:2]),
+        Turn("append", PLACES[0], 110),
+        Turn("poll", PLACES[0], 200),
+        *(Turn(name, PLACES[1]) for name in ("idle", "settle", "settle")),
+    ]
+    assert after_silence(schedule)[:2] == undisturbed_silence()[:2]
+    assert after_silence(schedule, believe_what_was_read)[:2] != undisturbed_silence()[:2]
 
 
 @SIDELINE

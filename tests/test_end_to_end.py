@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from driftline.detectors.fit import fit
 from driftline.detectors.plan import plan_from
@@ -145,6 +146,43 @@ def test_workers_make_of_a_log_what_an_undisturbed_run_makes_of_it(
     assert found.verdicts == wanted.verdicts
     assert found.alerts == wanted.alerts
     assert found.states == wanted.states
+
+
+async def _make_predictions_topic(bootstrap: str, name: str, partitions: int) -> None:
+    """The broker's clock sets its records' timestamps."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        by_broker = {"message.timestamp.type": "LogAppendTime"}
+        await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=by_broker)])
+    finally:
+        await admin.close()
+
+
+@pytest.mark.kafka
+def test_verdicts_are_final_where_all_records_lie_in_one_of_four_partitions(kafka: str, tmp_path: Path) -> None:
+    rng, plan = np.random.default_rng(3), {**PLAN, "idle_after_ms": 2_000}
+    baselines = [baseline(rng, "first"), baseline(rng, "second")]
+    watch = Watch(plan_from(plan))
+    for each in baselines:
+        watch = watch.with_baseline(each)
+    settings, config = settings_for(kafka, "one-key", tmp_path, **plan)
+    asyncio.run(_make_predictions_topic(kafka, settings.topics.predictions, 4))
+    asyncio.run(create_topics(settings, 4))
+    [records] = make_log(settings.topics.predictions, 1, per_window=200)
+    wanted = expected(watch, [records])
+    assert len(wanted.verdicts) == 2 * N_WINDOWS
+    with Workers(config) as fleet:
+        for _ in range(2):
+            fleet.start()
+        asyncio.run(publish(settings, baselines, [records]))
+        asyncio.run(verdicts_complete(settings, wanted, within_s=60))
+        codes = fleet.stop()
+        found = asyncio.run(outcome_on(settings))
+    assert codes == [0, 0], "".join(log.read_text(encoding="utf-8") for log in fleet.logs.values())
+    assert not found.contradictions
+    assert found.verdicts == wanted.verdicts
+    assert found.alerts == wanted.alerts
 
 
 def test_the_log_holds_what_the_test_says(tmp_path: Path) -> None:

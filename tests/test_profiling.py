@@ -295,13 +295,13 @@ def test_an_idle_partition_tells_its_open_windows_and_keeps_them() -> None:
     assert [(each.start_ms, each.upto, each.counts().tolist()) for each in out.partials] == [
         (start, 4, vector) for start, vector in before.items()
     ]
-    assert out.mark == Mark(0, 1, START_MS + MINUTE_MS, idle=True)
+    assert out.mark == Mark(0, 1, START_MS + MINUTE_MS, idle=True, appended_ms=START_MS + 76 * SECOND_MS)
     assert {start: window.vector.tolist() for start, window in found.state.cells[KEY].windows.items()} == before
 
 
 def test_a_partition_that_never_had_a_record_can_still_say_that_it_is_idle() -> None:
     out = provisional(PartitionState(3, 4))
-    assert (out.partials, out.mark) == ([], Mark(3, 4, 0, idle=True))
+    assert (out.partials, out.mark) == ([], Mark(3, 4, 0, idle=True, appended_ms=0))
 
 
 def test_counts_of_a_window_add_up_whatever_is_wrong_with_the_values() -> None:

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import orjson
 import pytest
 
 from driftline.detectors.cell import Cell
 from driftline.detectors.plan import Plan
 from driftline.detectors.watch import Watch
+from driftline.detectors.windows import NO_TIME
 from driftline.streams.metrics import Metrics
 from driftline.streams.stages import BATCH_RECORDS, MODEL_RECORDS, ProfilingStage, Shared
+from tests.logs import START_MS, plain, watching
 
 
 @dataclass
@@ -36,3 +39,27 @@ def test_a_poll_is_cut_into_slices_that_are_full(models: int) -> None:
         labels = {"stage": "profiling"}
         assert (metrics.registry.get_sample_value("driftline_batch_duration_seconds_count", labels) or 0) == slices
         assert metrics.registry.get_sample_value("driftline_records_total", {"result": "rejected"}) == n
+
+
+def test_a_record_that_contradicts_what_was_said_of_its_idle_partition_is_counted() -> None:
+    metrics = Metrics("0")
+    watch = watching(Plan(), plain())
+    stage = ProfilingStage(Shared(watch, 2, 1, 2**20, metrics))
+    state, _ = stage.restore(0, {})
+    value = orjson.dumps({"model": "m", "version": "1", "features": {}, "prediction": 0.5})
+    state, _ = stage.step(state, [Record(0, timestamp=START_MS, value=value)])
+    assert stage.appended_ms() == START_MS
+    assert stage.idle_through(state, START_MS + 29_999) == []
+    assert len(stage.idle_through(state, START_MS + 40_000)) == 1
+    late = [Record(offset, timestamp=START_MS + 39_999 + offset, value=value) for offset in (1, 2)]
+    stage.step(state, late)
+    assert metrics.registry.get_sample_value("driftline_untimely_appends_total") == 1
+
+
+def test_timestamps_of_producers_are_no_append_times() -> None:
+    stage = ProfilingStage(Shared(watching(Plan(), plain()), 2, 1, 2**20, Metrics("0")))
+    state, _ = stage.restore(0, {})
+    value = orjson.dumps({"model": "m", "version": "1", "features": {}, "prediction": 0.5})
+    state, _ = stage.step(state, [Record(0, timestamp=START_MS, value=value, timestamp_type=0)])
+    assert stage.appended_ms() == NO_TIME
+    assert stage.idle_through(state, START_MS + 10**9) == []

@@ -69,6 +69,27 @@ async def test_a_commit_that_hangs_is_given_up_and_holds_no_other_up(monkeypatch
 
 
 @in_a_loop
+async def test_ends_are_asked_for_anew_and_left_out_where_no_broker_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_store, "ENDS_TIMEOUT_S", 0.05)
+    ends = {TopicPartition("predictions", 3): 7}
+    is_away = False
+
+    async def end_offsets(places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if is_away:
+            await asyncio.Event().wait()
+        return {place: ends[place] for place in places}
+
+    thread = SimpleNamespace(_consumer=SimpleNamespace(end_offsets=end_offsets), thread_loop=asyncio.get_running_loop())
+    app = SimpleNamespace(consumer=SimpleNamespace(_thread=thread))
+    store = TableStore(app, "predictions", None, MemorySink(Session(Broker({}))))
+    assert await store.ends([3]) == {3: 7}
+    ends[TopicPartition("predictions", 3)] = 9
+    assert await store.ends([3]) == {3: 9}
+    is_away = True
+    assert await store.ends([3]) == {}
+
+
+@in_a_loop
 async def test_what_is_not_assigned_any_more_has_neither_position_nor_end() -> None:
     consumer, mine, lost = AIOKafkaConsumer(), TopicPartition("predictions", 0), TopicPartition("predictions", 1)
     consumer.assign([mine])

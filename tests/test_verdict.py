@@ -14,6 +14,7 @@ from driftline.detectors.plan import Plan, plan_from
 from driftline.detectors.policy import Standing
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.verdict import FleetState, Item, Judged, ModelState
+from driftline.detectors.windows import NO_TIME
 from tests.logs import (
     MINUTE_MS,
     START_MS,
@@ -59,7 +60,8 @@ def partial(minute: int, partition: int, shift: float = 0.0, n: int = 300, upto:
 
 def mark(minutes: int, partition: int, partitions: int = 2, *, idle: bool = False) -> Mark:
     """A partition that has closed so many minutes."""
-    return Mark(partition, partitions, START_MS + minutes * MINUTE_MS, idle)
+    closed_ms = START_MS + minutes * MINUTE_MS
+    return Mark(partition, partitions, closed_ms, idle, closings=((closed_ms, NO_TIME),))
 
 
 class Fleet:

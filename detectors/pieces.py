@@ -1,0 +1,57 @@
+"""A batch of usable records, cut where the partition was silent; and what the batch's mark will say."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from driftline.detectors.arrays import I64
+from driftline.detectors.partials import Mark
+from driftline.detectors.records import Batch
+from driftline.detectors.silence import Clock, silences
+from driftline.detectors.watch import ModelKey
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Usable records of a batch between two silences: their places in it and the append times up to each.
+
+    ``codes`` says which of the model versions ``keys`` each belongs to.
+    """
+
+    places: I64
+    codes: I64
+    keys: list[ModelKey]
+    clock_ms: I64
+    is_after_silence: bool = False
+
+    def cut(self, batch: Batch, idle_after_ms: int | None) -> Iterator["Piece"]:
+        """Cut where the partition was silent, given the append time before the first record too; None: nowhere."""
+        cuts: set[int] = set()
+        if idle_after_ms is not None:
+            cuts.update(silences(self.clock_ms, batch.log_append[self.places], idle_after_ms).tolist())
+        for start, stop in pairwise([*sorted({0, *cuts}), self.places.size]):
+            clock_ms = self.clock_ms[start + 1 : stop + 1]
+            yield Piece(self.places[start:stop], self.codes[start:stop], self.keys, clock_ms, start in cuts)
+
+    def clock_after(self, clock: Clock, batch: Batch) -> Clock:
+        """The partition's clock after these records."""
+        if not self.places.size:
+            return clock
+        last = self.places[-1]
+        appended_ms, by_broker = int(self.clock_ms[-1]), bool(batch.log_append[last])
+        return Clock(appended_ms, by_broker, int(batch.offsets[last]) + 1, clock.silences)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a batch's mark will say."""
+
+    closings: list[tuple[int, int]] = field(default_factory=list)
+    idle_spans: list[tuple[int, int]] = field(default_factory=list)
+
+    def mark(self, partition: int, partitions: int, closed_ms: int, clock: Clock) -> Mark | None:
+        """The mark; None where there is nothing to say."""
+        if not self.closings and not self.idle_spans:
+            return None
+        facts = tuple(self.closings), tuple(self.idle_spans)
+        return Mark(partition, partitions, closed_ms, False, clock.through_ms, *facts)  # noqa: FBT003 - it is not idle
