@@ -8,7 +8,9 @@ import numpy as np
 from driftline.detectors.alerts import Alert, Kind, Origin, Severity, Window, subject
 from driftline.detectors.arrays import I64, Mask
 from driftline.detectors.columns import Columns
-from driftline.detectors.layout import CONSTRAINTS, Layout
+from driftline.detectors.constraints import CONSTRAINTS
+from driftline.detectors.layout import Layout
+from driftline.detectors.outliers import chance_of
 
 
 class Violations(NamedTuple):
@@ -26,7 +28,7 @@ def violations(seen: Columns, layout: Layout) -> Violations:
     """Find every value that breaks an armed constraint."""
     k = len(layout.numeric)
     missing = layout.missing_cell[:, None]
-    low, high = layout.bounds
+    low, high = layout.constraints.bounds
     all_finite, all_known = bool(seen.finite.all()), bool((seen.cells[k:] < missing[k:] - 1).all())
     with np.errstate(invalid="ignore"):  # NaN compares as inside
         outside = (seen.numeric < low[:, None]) | (seen.numeric > high[:, None])
@@ -47,8 +49,37 @@ def violations(seen: Columns, layout: Layout) -> Violations:
 def _places(broken: Mask, layout: Layout, constraint: str, first: int) -> Iterator[I64]:
     """Rows, constraint and signals at which a mask of shape (signals from ``first`` on, n) holds, shape (3, hits)."""
     if broken.any():
-        signals, rows = (broken & layout.armed[constraint][first : first + len(broken), None]).nonzero()
+        signals, rows = (broken & layout.constraints.armed[constraint][first : first + len(broken), None]).nonzero()
         yield np.array([rows, np.full_like(rows, CONSTRAINTS.index(constraint)), signals + first])
+
+
+def worth_telling(broken: Violations, seen: Columns, layout: Layout, before: I64, positions: I64) -> Violations:
+    """The values that are told, each by itself: those far beyond all bounds, and those that are too many for chance.
+
+    Parameters
+    ----------
+    broken
+        Violations of one window's records in a batch.
+    seen, layout
+        The batch's records, and what they are held against.
+    before
+        The window's violations until then, shape (constraints, signals).
+    positions
+        How many of the window's records there were up to each record of the batch, with it, shape (n,).
+    """
+    rows, constraints, signals = broken
+    code = constraints * len(layout.signals) + signals
+    order = code.argsort(kind="stable")
+    firsts = np.unique(code[order], return_index=True)[1]
+    nth = np.empty_like(code)
+    nth[order] = np.arange(code.size) - np.repeat(firsts, np.diff([*firsts, code.size])) + 1
+    counts = before.ravel()[code] + nth
+    told = layout.constraints.are_beyond_chance(constraints, signals, counts, positions[rows])
+    far = (constraints == CONSTRAINTS.index("range")).nonzero()[0]
+    least, most = layout.constraints.certain
+    values, of = seen.numeric[signals[far], rows[far]], signals[far]
+    told[far] |= (values < least[of]) | (values > most[of])
+    return Violations(*(each[told] for each in broken))
 
 
 class Record(NamedTuple):
@@ -66,11 +97,25 @@ def constraint_event(record: Record, layout: Layout, constraint: str, signal: st
     return _event(record, layout, "data_quality", "warning", signal, constraint, told, bound, phrase)
 
 
-def outlier_event(record: Record, layout: Layout, p_value: float) -> Alert:
+def outlier_event(record: Record, layout: Layout, score: float) -> Alert:
     """Alert for one record that is unlike the baseline's as a whole."""
-    threshold = layout.rule("half_space_trees").threshold
+    profile = layout.baseline.outliers
+    assert profile is not None  # it gave the score
+    p_value = chance_of(profile, score)
     phrase = f"is unlike any of the baseline's {layout.baseline.n} records taken together (p = {p_value:.1g})"
-    return _event(record, layout, "outlier", "warning", "", "half_space_trees", float(p_value), threshold, phrase)
+    return _event(
+        record, layout, "outlier", "warning", "", "half_space_trees", p_value, _of(layout, "half_space_trees"), phrase
+    )
+
+
+def joint_event(record: Record, layout: Layout, p_value: float) -> Alert:
+    """Alert for one record that is far out in several features at once."""
+    phrase = f"is far out in several features at once, unlike the baseline's {layout.baseline.n} (p = {p_value:.1g})"
+    return _event(record, layout, "outlier", "warning", "", "joint_range", p_value, _of(layout, "joint_range"), phrase)
+
+
+def _of(layout: Layout, detector: str) -> float | None:
+    return layout.rule(detector).threshold
 
 
 def _event(  # noqa: PLR0913 - one place fills in what all events share
@@ -96,7 +141,7 @@ def _event(  # noqa: PLR0913 - one place fills in what all events share
         detector=detector,
         value=value,
         threshold=threshold,
-        p_value=value if detector == "half_space_trees" else None,
+        p_value=value if kind == "outlier" else None,
         n=1,
         window=record.window,
         time_ms=record.event_ms,
@@ -109,7 +154,7 @@ def _event(  # noqa: PLR0913 - one place fills in what all events share
 
 def _outside(layout: Layout, signal: str, value: float) -> tuple[float | None, str]:
     place = layout.numeric.index(signal)
-    low, high = (float(each[place]) for each in layout.bounds)
+    low, high = (float(each[place]) for each in layout.constraints.bounds)
     bound = low if value < low else high
     return bound, f"= {value:.6g} lies outside [{low:.6g}, {high:.6g}]"
 

@@ -90,6 +90,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         A window with fewer records is insufficient, never without drift.
     outlier_share
         Share of the baseline's records that rank as outliers; their rate in a window is tested against it.
+    events_per_million
+        False alerts on single records that a million records may bring, per kind of violation.
     events_per_window
         Single-record alerts per model version, kind, window and partition; the rest is counted.
     list_false_discovery
@@ -113,6 +115,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_ahead_ms: int = 60_000
     min_rows: int = 100
     outlier_share: float = 0.01
+    events_per_million: float = 1.0
     events_per_window: int = 3
     list_false_discovery: float = 0.05
     max_models: int = 1_000
@@ -202,6 +205,8 @@ def plan_from(document: Mapping[str, Any]) -> Plan:
             f"plan.max_open_windows = {plan.max_open_windows}: lateness_ms = {plan.lateness_ms} keeps up to "
             f"{plan.open_windows} windows of window_ms = {plan.window_ms} open; make them longer, or raise it"
         )
+    if not 0 < plan.events_per_million < float("inf"):
+        raise OperatorError(f"plan.events_per_million = {plan.events_per_million}: must be above 0")
     if not 0 < plan.outlier_share < 0.5:
         raise OperatorError(f"plan.outlier_share = {plan.outlier_share}: must lie between 0 and 0.5")
     for place, rules in _all_rules(plan):
@@ -257,7 +262,7 @@ _LEAST = MappingProxyType(
     }
 )
 
-_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "outlier_rate"})
+_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "joint_range", "outlier_rate"})
 
 # The shipped rules. The window budget of .007 is shared: three quarters to the marginal test of all signals
 # (Bonferroni), the rest to the window's rate of outliers.
@@ -274,6 +279,7 @@ DETECTORS: Mapping[str, Rule] = MappingProxyType(
         "adwin": Rule(enabled=True, threshold=2e-5),
         "adwin_scale": Rule(enabled=True, threshold=2e-5),
         "half_space_trees": Rule(enabled=True, threshold=1e-6),
+        "joint_range": Rule(enabled=True, threshold=1e-6),
         "outlier_rate": Rule(enabled=True, threshold=0.00175),
         "type": Rule(enabled=True),
         "null": Rule(enabled=True),

@@ -25,6 +25,7 @@ class Numbers(NamedTuple):
     lateness_ms: int = 10_000
     max_ahead_ms: int = 60_000
     events_per_window: int = 3
+    events_per_million: float = 1.0
     default_model: str = "churn"
 
 
@@ -74,6 +75,7 @@ def _count_partition(
 ) -> None:
     highest_ms = None
     told: Counter[tuple[str, str, int]] = Counter()
+    here: dict[tuple[str, str, int], Counter[Any]] = {}
     for record in records:
         try:
             key, features, event_ms = _read(record, baselines, numbers)
@@ -97,8 +99,14 @@ def _count_partition(
             continue
         found.accepted += 1
         window.n += 1
+        own = here.setdefault((*key, start_ms), Counter())
+        own["records"] += 1
         for constraint, signal in _observe(window, features, baseline):
-            if told[(*key, start_ms)] < numbers.events_per_window:
+            own[constraint, signal] += 1
+            is_told = _is_far(constraint, features.get(signal), baseline["signals"][signal]) or _is_beyond_chance(
+                constraint, signal, own, baseline, numbers.events_per_million
+            )
+            if is_told and told[(*key, start_ms)] < numbers.events_per_window:
                 told[(*key, start_ms)] += 1
                 found.events.add((partition, record.offset, constraint, signal))
     watermark_ms = max(0, (highest_ms or 0) - numbers.lateness_ms)
@@ -181,6 +189,39 @@ def _observe(window: Window, signals: dict[str, Any], baseline: dict[str, Any]) 
     return in_order
 
 
+def _is_far(constraint: str, value: Any, profile: dict[str, Any]) -> bool:
+    if constraint != "range":
+        return False
+    return bool(value < profile.get("least", -INFINITE) or value > profile.get("most", INFINITE))
+
+
+def _is_beyond_chance(
+    constraint: str, signal: str, own: Counter[Any], baseline: dict[str, Any], events_per_million: float
+) -> bool:
+    """Whether so many of the partition's records of a window can't be chance, as none of the baseline's did so."""
+    profiles = baseline["signals"]
+    held = sum(_never(constraint, profile) for profile in profiles.values())
+    rows = baseline["n"]
+    if constraint != "null":
+        rows -= profiles[signal]["missing"]
+    if constraint == "range":
+        rows -= profiles[signal]["nonfinite"]
+    n = own["records"]
+    return bool((n / (n + rows)) ** own[constraint, signal] <= events_per_million / 1e6 / held)
+
+
+def _never(constraint: str, profile: dict[str, Any]) -> bool:
+    is_numeric = profile["type"] == "numeric"
+    return {
+        "type": True,
+        "null": profile["missing"] == 0,
+        "range": is_numeric,
+        "category": not is_numeric and profile["closed"],
+        "finite": is_numeric and profile["nonfinite"] == 0,
+    }[constraint]
+
+
+INFINITE = float("inf")
 _ORDER = ("type", "null", "range", "category", "finite")
 
 
