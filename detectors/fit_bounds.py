@@ -12,7 +12,7 @@ from driftline.detectors.arrays import F64
 IMPOSSIBLE_SHARE = 1e-7
 """Share of new values that lie beyond a bound which a single value is told for."""
 LEAST_FOR_TAIL, HEAVY_TAIL = 500, 0.25
-"""Values from which a tail's index is estimated, and the index from which a tail is heavy."""
+"""Values from which a tail's index is estimated; the index, two errors taken off, from which a tail is heavy."""
 NATURAL = (1.0, 100.0)
 """Upper limits of shares and percentages."""
 APPROACH = 0.8
@@ -85,7 +85,7 @@ def _stretched(distances: F64) -> float:
     if distances.size < LEAST_FOR_TAIL or top[0] <= 0:
         return twice
     index = float(np.log(top / top[0]).mean())  # 1 / alpha; an exponential tail has about .22 here
-    if index < HEAVY_TAIL:
+    if index * (1 - 2 / math.sqrt(top.size)) < HEAVY_TAIL:  # not clearly heavy
         return twice
     stretch: float = (top.size / distances.size / IMPOSSIBLE_SHARE) ** min(index, 20.0)
     return max(twice, float(top[0]) * stretch)

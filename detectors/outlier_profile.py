@@ -149,7 +149,7 @@ def _conditions(profile: OutlierProfile, numeric: Collection[str], rows: int) ->
         ("window", 0 < profile.window <= MOST_ROWS, f"must lie between 1 and {MOST_ROWS}"),
         ("scored", 0 < profile.scored <= rows, f"must lie between 1 and the {rows} rows of the baseline"),
         ("tail", 0 < len(profile.tail) == len(profile.tail_counts), "must hold a count for each score"),
-        ("tail", _is_rising(profile.tail) and 0 <= profile.tail[0] <= profile.tail[-1] <= 1, "must ascend in [0, 1]"),
+        ("tail", _is_rising(profile.tail) and all(0 <= score <= 1 for score in profile.tail), "must ascend in [0, 1]"),
         ("tail_counts", _is_falling(profile.tail_counts, profile.scored), "must descend from scored to 0 at the least"),
         ("dispersion", isfinite(profile.dispersion) and profile.dispersion >= 1, "must be 1 or more"),
         ("highest", isfinite(profile.highest) and 0 <= profile.highest <= 1, "must lie between 0 and 1"),
@@ -167,7 +167,7 @@ def _is_rising(values: Sequence[float]) -> bool:
 
 
 def _is_falling(counts: Sequence[int], most: int) -> bool:
-    return sorted(counts, reverse=True) == list(counts) and 0 <= counts[-1] <= counts[0] <= most
+    return sorted(counts, reverse=True) == list(counts) and all(0 <= count <= most for count in counts)
 
 
 def _is_sound(tail: Tail) -> bool:
