@@ -20,7 +20,7 @@ def numeric_signal(values: F64) -> NumericSignal:
     --------
     >>> signal = numeric_signal(np.arange(100.0))
     >>> signal.edges[:3], signal.counts[:3], signal.low, signal.high
-    ([5.0, 10.0, 15.0], [5, 5, 5], 0.0, 148.5)
+    ([5.0, 10.0, 15.0], [5, 5, 5], 0.0, 149.0)
     """
     finite = np.sort(values[np.isfinite(values)])
     if not finite.size:

@@ -212,13 +212,14 @@ def _is_beyond_chance(
 
 def _never(constraint: str, profile: dict[str, Any]) -> bool:
     is_numeric = profile["type"] == "numeric"
-    return {
+    holds: dict[str, bool] = {
         "type": True,
         "null": profile["missing"] == 0,
         "range": is_numeric,
         "category": not is_numeric and profile["closed"],
         "finite": is_numeric and profile["nonfinite"] == 0,
-    }[constraint]
+    }
+    return holds[constraint]
 
 
 INFINITE = float("inf")
