@@ -125,7 +125,7 @@ def _score_tail(runs: list[Run], values: F64) -> tuple[Tail | None, int]:
     beyond = found > start
     distinct = np.unique(values[:, np.unique(rows[beyond])], axis=1).shape[1]
     if distinct < LEAST_EXCESSES or np.unique(found[beyond]).size < LEAST_EXCESSES:
-        return None, trimmed
+        return None, 0
     share, excess = float(beyond.mean()), float(found[beyond].mean()) - start
     return Tail(start=start, share=share, excess=excess, k=min(k, distinct), relative=False), trimmed
 
