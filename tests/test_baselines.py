@@ -1,3 +1,5 @@
+"""The follower of topic ``baselines``, and how a worker starts by what it finds there."""
+
 from __future__ import annotations
 
 import asyncio
@@ -5,12 +7,14 @@ import logging
 import socket
 import time
 from contextlib import closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from driftline.detectors.plan import plan_from
+from driftline.detectors.plan import Plan, plan_from
 from driftline.detectors.watch import Watch
 from driftline.streams.baselines import BaselineFollower
 from driftline.streams.embedded import EmbeddedBroker, embedded_broker
@@ -18,6 +22,7 @@ from driftline.streams.metrics import Metrics
 from driftline.streams.stages import Shared
 from tests.fleet import Workers, publish, settings_for, topic_sizes
 from tests.logs import churn, fraud
+from tests.test_outlier_profile import changed, valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,3 +112,24 @@ def test_a_worker_whose_port_is_taken_says_so_in_one_line_and_one_without_a_port
             time.sleep(0.05)
         assert fleet.stop() == [0, 0]
         assert any("is taken, by another worker perhaps" in path.read_text() for path in fleet.logs.values())
+
+
+Consumer: Any = object
+
+
+@pytest.mark.parametrize("place", ["leaves", "tail", "features"])
+def test_a_sealed_baseline_with_a_damaged_profile_is_counted_and_the_next_one_taken(place: str) -> None:
+    value = {"leaves": "AAAA", "tail": [], "features": ["x", "y", "nobody"]}[place]
+    shared = Shared(Watch(Plan()), 1, 1, 2**20, Metrics("test"))
+    follower = BaselineFollower(Consumer(), "baselines", 1, shared)
+    for offset, raw in enumerate([changed(f"outliers.{place}", value), b"{}", valid()]):
+        follower._take_one(SimpleNamespace(value=raw, partition=0, offset=offset))
+        assert len(shared.watch.layouts) == (offset == 2)
+    [refused] = [
+        sample.value
+        for metric in shared.metrics.refused_baselines.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    ]
+    assert refused == 2
+    assert orjson.loads(valid())["hash"] == shared.watch.layouts["m", "1"][0].baseline.hash
