@@ -29,7 +29,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "finite": {"x": "NaN"},
 }
 
-EVERY = plan_from({"events_per_million": 1e12})
+EVERY = Plan(events_per_million=1e12)  # whatever occurs is told
 """A plan under which every occurrence is told."""
 
 
