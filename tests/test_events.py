@@ -87,7 +87,7 @@ def test_what_the_baseline_did_itself_is_no_event() -> None:
 
 
 def test_events_come_by_record_then_constraint_then_signal() -> None:
-    plan = plan_from({"events_per_window": 10, "events_per_million": 1e12})
+    plan = Plan(events_per_window=10, events_per_million=1e12)
     rows = [odd(colour="mauve", y=None, x=None), odd(x="one")]
     events = told(rows, plan)
     assert [(event.origin.offset, event.detector, event.signal) for event in events if event.origin] == [
