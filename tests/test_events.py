@@ -156,7 +156,7 @@ def test_a_number_as_text_is_counted_and_an_event_only_where_the_baseline_never_
     known = {name: msgspec.structs.replace(plain().signals[name], text=text) for name, text in texts.items()}
     baseline = msgspec.structs.replace(plain(), signals={**plain().signals, **known}).sealed()
     found = Profile(PartitionState(0, 1))
-    found.step(batch_of(rows, START_MS), watching(Plan(), baseline))
+    found.step(batch_of(rows, START_MS), watching(EVERY, baseline))
     assert [(each.signal, each.detector) for each in found.events if each.kind == "data_quality"] == [("y", "type")]
     [window] = found.state.cells["m", "1"].windows.values()
     counted = window.layout.violations(window.vector)[CONSTRAINTS.index("type")]
