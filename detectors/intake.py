@@ -13,7 +13,7 @@ from driftline.detectors.columns import Chosen, Columns, columns_of
 from driftline.detectors.events import Record, Violations, constraint_event, outlier_event, violations
 from driftline.detectors.layout import CONSTRAINTS, Layout
 from driftline.detectors.online import Change, Online, outlier_p_values
-from driftline.detectors.partials import ChangePoint, Mark, Partial
+from driftline.detectors.partials import ChangePoint, Mark, Partial, bounded
 from driftline.detectors.records import Batch
 from driftline.detectors.watch import ModelKey, Watch
 
@@ -32,6 +32,8 @@ class Profiled:
         (offset, reason) of records that can't be used.
     accepted, late, skipped
         How the others fared; ``skipped`` were in the state already.
+    unmatched
+        Open windows of model versions whose baseline was retired.
     """
 
     partials: list[Partial] = field(default_factory=list)
@@ -41,6 +43,7 @@ class Profiled:
     accepted: int = 0
     late: int = 0
     skipped: int = 0
+    unmatched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,9 @@ def _count(each: Observed, seen: Columns, p_values: F64 | None, batch: Batch, ou
         window.add(seen.cells if len(starts) == 1 else seen.cells[:, here])
         in_window = here[broken.rows]
         window.add_violations(broken.constraints[in_window], broken.signals[in_window])
-        window.changes += [_change_point(change, rows, batch.partition) for change in changes if here[change.row]]
+        if changes:
+            points = [_change_point(change, rows, batch.partition) for change in changes if here[change.row]]
+            window.changes = list(bounded([*window.changes, *points]))
         records = _Records(rows, batch, Window(start, start + layout.plan.window_ms))
         out.events += _events(window, records, seen, Violations(*(part[in_window] for part in broken)))
         if p_values is not None:

@@ -10,7 +10,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from driftline.detectors.arrays import I64, Mask
+from driftline.detectors.arrays import I64, Mask, little_endian
 from driftline.detectors.cell import Cell
 from driftline.detectors.intake import Profiled, Rows, take_in
 from driftline.detectors.partials import Mark, Partial
@@ -36,6 +36,10 @@ class PartitionState:
         End of the last window that has been closed.
     cells
         State per model version.
+    removed
+        Model versions whose saved cells are to be removed with the next snapshot; never saved.
+    left_out
+        What of the saved cells was left out because its baseline is gone, a line each; never saved.
     """
 
     partition: int
@@ -44,6 +48,8 @@ class PartitionState:
     highest_ms: int = NO_TIME
     closed_ms: int = 0
     cells: dict[ModelKey, Cell] = field(default_factory=dict)
+    removed: set[ModelKey] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
 
 
 def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionState, Profiled]:
@@ -63,6 +69,9 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
     The new state, whose ``next_offset`` is the batch's, and what is to be sent.
     """
     out = Profiled()
+    for key in watch.retired & state.cells.keys():
+        out.unmatched += len(state.cells.pop(key).windows)
+        state.removed.add(key)
     fresh = int(batch.offsets.searchsorted(state.next_offset))
     out.skipped = fresh
     groups, closing = _grouped(state, batch, fresh, watch, out)
@@ -185,6 +194,7 @@ def _partial(state: PartitionState, cell: Cell, start_ms: int, upto: int) -> Par
         partition=state.partition,
         baseline=window.layout.baseline.hash,
         upto=upto,
-        vector=window.vector.astype("<i8").tobytes(),
+        vector=little_endian(window.vector),
+        itemsize=window.vector.itemsize,
         changes=tuple(window.changes),
     )

@@ -5,33 +5,22 @@ on the log alone. While partitions are idle, windows are judged provisionally fr
 and alerts are marked as such and leave no trace in the history that final ones are decided by.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 
-import numpy as np
-
-from driftline.detectors.alerts import Alert, Window
-from driftline.detectors.judging import Verdict, judge_windows
+from driftline.detectors.alerts import Alert
+from driftline.detectors.judging import Verdict
 from driftline.detectors.layout import Layout
-from driftline.detectors.measuring import Evidence
+from driftline.detectors.merging import beyond_bounds, is_ready, verdicts_on
 from driftline.detectors.partials import Mark, Partial
-from driftline.detectors.policy import Standing, is_idle, judge
-from driftline.detectors.reporting import (
-    Finding,
-    Subject,
-    change_alerts,
-    retraction,
-    subjects,
-    transition_alert,
-    upheld,
-)
+from driftline.detectors.policy import Standing
+from driftline.detectors.reporting import Subject
+from driftline.detectors.transitions import LastWindow, alerts_on, corrections, no_data, retirement
 from driftline.detectors.watch import ModelKey, Watch
 
 Item = Partial | Mark
-WINDOWS_AT_ONCE = 32
-"""Windows that are judged together: enough to share the cost of calls, few enough for the memory that they take."""
 
 
 @dataclass(slots=True)
@@ -45,7 +34,10 @@ class ModelState:
     next_offset
         Partials below it are in this state already.
     windows
-        Newest partial per window start and input partition, of windows that are not final.
+        Newest partial per window start and input partition, of windows that have no final verdict. Those that are final
+        wait for their baseline.
+    last
+        The last window that has a final verdict.
     standings
         Per (kind, signal), where its alert stands after the last final window.
     provisional
@@ -59,6 +51,7 @@ class ModelState:
     key: ModelKey
     next_offset: int = 0
     windows: dict[int, dict[int, Partial]] = field(default_factory=dict)
+    last: LastWindow | None = None
     standings: dict[Subject, Standing] = field(default_factory=dict)
     provisional: dict[str, Alert] = field(default_factory=dict)
     drafts: dict[int, tuple[dict[int, Partial], Verdict, Layout]] = field(default_factory=dict)
@@ -83,6 +76,8 @@ class FleetState:
         State per model version.
     partitions
         Of how many partitions: the number is part of the state's identity.
+    removed
+        Model versions whose saved values are to be removed with the next snapshot; never saved.
     """
 
     partition: int
@@ -91,16 +86,30 @@ class FleetState:
     final_ms: int = 0
     models: dict[ModelKey, ModelState] = field(default_factory=dict)
     partitions: int = 1
+    removed: set[ModelKey] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class Judged:
-    """Outputs of one step: verdicts and alerts, in order; partials that came for windows that are final already."""
+    """Outputs of one step.
+
+    Parameters
+    ----------
+    verdicts, alerts
+        In order.
+    stale
+        Partials that came for windows that are final already.
+    unmatched
+        Partials that are in no verdict, for want of their baseline or because their window goes by another.
+    retired
+        Model versions that were dropped, because their baseline was.
+    """
 
     verdicts: list[Verdict] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     stale: int = 0
     unmatched: int = 0
+    retired: list[ModelKey] = field(default_factory=list)
 
 
 def step(state: FleetState, items: Iterable[tuple[int, Item]], watch: Watch) -> tuple[FleetState, Judged]:
@@ -110,6 +119,8 @@ def step(state: FleetState, items: Iterable[tuple[int, Item]], watch: Watch) -> 
     """
     out = Judged()
     touched = False
+    _retire(state, watch, out)
+    _finish(state, watch, out)
     for offset, item in items:
         if offset < state.next_offset:
             continue
@@ -130,6 +141,9 @@ def _take_partial(state: FleetState, offset: int, partial: Partial, watch: Watch
         out.stale += 1
         return
     key = (partial.model, partial.version)
+    if key in watch.retired:
+        out.unmatched += 1
+        return
     model = state.models.setdefault(key, ModelState(key))
     if offset < model.next_offset:
         return
@@ -150,7 +164,7 @@ def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None
     if final_ms <= state.final_ms:
         return
     state.final_ms = final_ms
-    _finish(_windows(state, final_ms - watch.plan.window_ms), watch, out)
+    _finish(state, watch, out)
 
 
 def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, int]]:
@@ -174,92 +188,85 @@ def _final_ms(state: FleetState, watch: Watch) -> int:
     return min(max(mark.closed_ms, dragged) if mark.idle else mark.closed_ms for mark in marks)
 
 
-def _finish(due: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
+def is_due(state: FleetState, watch: Watch) -> bool:
+    """Whether a step has something to say without anything new: the watch has changed since the last one."""
+    return bool(watch.retired & state.models.keys()) or any(ready for _, ready, _ in _overdue(state, watch))
+
+
+def _overdue(state: FleetState, watch: Watch) -> Iterator[tuple[ModelState, list[int], list[int]]]:
+    """Model versions, and starts of their windows that are final: those to be judged now, and those that are held.
+
+    What waits for its baseline holds up what follows it: alerts go by the order of windows.
+    """
+    last_ms = state.final_ms - watch.plan.window_ms
+    for key in sorted(state.models):
+        model = state.models[key]
+        starts = sorted(start for start in model.windows if start <= last_ms)
+        waiting = (
+            place
+            for place, start in enumerate(starts)
+            if not is_ready(key, start, model.windows[start], state.final_ms, watch)
+        )
+        n_ready = next(waiting, len(starts))
+        yield model, starts[:n_ready], starts[n_ready:]
+
+
+def _finish(state: FleetState, watch: Watch, out: Judged) -> None:
+    """Final verdicts on what is due; what waits beyond the bounds is dropped, and counted."""
+    overdue = list(_overdue(state, watch))
+    _judge_finally([(model, start) for model, ready, _ in overdue for start in ready], watch, out)
+    excess = list(
+        beyond_bounds(((model.key, start), model.windows[start]) for model, _, held in overdue for start in held)
+    )
+    for key, start in excess:
+        out.unmatched += len(state.models[key].windows.pop(start))
+        state.models[key].is_dirty = True
+    if excess:
+        _finish(state, watch, out)  # what they have held up
+        return
+    for model, _, _ in overdue:
+        out.alerts += _silenced(model, state.final_ms, watch)
+
+
+def _judge_finally(due: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
     """Final verdicts on windows."""
-    for model, start_ms, verdict, layout in _verdicts(due, watch, out, final=True):
+    places = [(model.key, start_ms, model.windows[start_ms]) for model, start_ms in due]
+    for (model, start_ms), (verdict, layout, unmatched) in zip(
+        due, verdicts_on(places, watch, final=True), strict=True
+    ):
+        out.unmatched += unmatched
         del model.windows[start_ms]
         model.drafts.pop(start_ms, None)
         model.is_dirty = True
         if verdict is None or layout is None:
             continue
+        out.alerts += _silenced(model, start_ms, watch)
+        model.last = LastWindow(start_ms, verdict.baseline)
         out.verdicts.append(verdict)
-        alerts = _alerts(layout, verdict, model.standings)
-        out.alerts += [*alerts, *_corrections(model, start_ms, alerts)]
+        alerts = alerts_on(layout, verdict, model.standings)
+        out.alerts += [*alerts, *corrections(model.provisional, model.standings, start_ms, alerts)]
 
 
-def _corrections(model: ModelState, start_ms: int, alerts: Sequence[Alert]) -> Iterator[Alert]:
-    """Put right what was said provisionally up to a window that is final now, and does not hold.
-
-    The last alert of a fingerprint must say what is true, so an alert that a final one or a later provisional one
-    follows needs no correction.
-    """
-    due = [each for each in model.provisional.values() if each.window.start_ms <= start_ms]
-    for alert in due:
-        del model.provisional[alert.id]
-    followed = {each.fingerprint for each in (*alerts, *model.provisional.values())}
-    last = {each.fingerprint: each for each in sorted(due, key=lambda each: each.window.start_ms)}
-    for alert in last.values():
-        if alert.state == "event" or alert.fingerprint in followed:
-            continue
-        severity = model.standings.get((alert.kind, alert.signal), Standing()).severity
-        if severity and (alert.state, alert.severity) != ("firing", severity):
-            yield upheld(alert, severity)
-        elif not severity and alert.state == "firing":
-            yield retraction(alert)
+def _silenced(model: ModelState, now_ms: int, watch: Watch) -> list[Alert]:
+    """Resolve what is open of a model version without data for so long, up to a moment of event time."""
+    if model.last is None or not any(standing.severity for standing in model.standings.values()):
+        return []
+    due_ms = model.last.start_ms + (1 + watch.plan.policy.resolve_without_data) * watch.plan.window_ms
+    if due_ms > now_ms or any(start < due_ms for start in model.windows):
+        return []
+    model.is_dirty = True
+    return no_data(model.key, model.standings, model.last, due_ms, watch)
 
 
-def _verdicts(
-    windows: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged, *, final: bool
-) -> Iterator[tuple[ModelState, int, Verdict | None, Layout | None]]:
-    """Judge windows, some at once; a window whose baseline is not known has no verdict."""
-    for first in range(0, len(windows), WINDOWS_AT_ONCE):
-        some = windows[first : first + WINDOWS_AT_ONCE]
-        merged = [_merged(model.key, start_ms, model.windows[start_ms], watch, out) for model, start_ms in some]
-        verdicts = iter(judge_windows([each for each in merged if each is not None], final=final))
-        for (model, start_ms), each in zip(some, merged, strict=True):
-            yield (model, start_ms, None, None) if each is None else (model, start_ms, next(verdicts), each.layout)
-
-
-def _merged(key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: Watch, out: Judged) -> Evidence | None:
-    """Merge the partitions' counts, which is addition."""
-    hashes = {partial.baseline for partial in parts.values()}
-    effective = watch.effective(key, start_ms)
-    chosen = effective.baseline.hash if effective and effective.baseline.hash in hashes else min(hashes)
-    layout = watch.by_hash(key, chosen)
-    same = [partial for _, partial in sorted(parts.items()) if partial.baseline == chosen]
-    out.unmatched += len(parts) - len(same) if layout else len(parts)
-    if layout is None:
-        return None
-    vector = np.stack([partial.counts() for partial in same]).sum(axis=0, dtype=np.int64)
-    changes = [change for partial in same for change in partial.changes]
-    return Evidence(layout, Window(start_ms, start_ms + watch.plan.window_ms), vector, changes)
-
-
-def _alerts(layout: Layout, verdict: Verdict, standings: dict[Subject, Standing]) -> list[Alert]:
-    """Alerts of one window; ``standings`` is brought up to date."""
-    alerts = change_alerts(layout, verdict)
-    if verdict.drift is None:
-        return alerts
-    drifting = _drifting(subjects(layout, verdict), standings)
-    for subject in sorted(drifting.keys() | standings.keys()):
-        before = standings.get(subject, Standing())
-        standing, transition = judge(layout.plan.policy, before, drifted=subject in drifting)
-        standings[subject] = standing
-        if is_idle(standing):
-            del standings[subject]
-        if transition:
-            severity = standing.severity or before.severity or "warning"
-            alerts.append(transition_alert(layout, verdict, subject, drifting.get(subject), transition, severity))
-    return alerts
-
-
-def _drifting(found: Mapping[Subject, Finding], standings: Mapping[Subject, Standing]) -> dict[Subject, Finding]:
-    """What alarms, and open alerts on signals that are still listed."""
-    drifting = {subject: finding for subject, finding in found.items() if finding.alarms}
-    for (_, signal), finding in found.items():
-        still = [subject for subject, each in standings.items() if each.severity and subject[1] == signal]
-        drifting |= {subject: finding for subject in still if subject not in drifting}
-    return drifting
+def _retire(state: FleetState, watch: Watch, out: Judged) -> None:
+    """Drop model versions whose baseline was withdrawn, with what waits of them; their alerts are resolved."""
+    for key in sorted(watch.retired & state.models.keys()):
+        model = state.models.pop(key)
+        state.removed.add(key)
+        out.retired.append(key)
+        out.unmatched += sum(map(len, model.windows.values()))
+        if model.last is not None:
+            out.alerts += retirement(key, model.standings, model.last, watch)
 
 
 def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
@@ -273,7 +280,7 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
         standings = dict(model.standings)
         drafts = [model.drafts[start_ms] for _, start_ms in own if start_ms in model.drafts]
         for _, verdict, layout in drafts:
-            for alert in _alerts(layout, verdict, standings):
+            for alert in alerts_on(layout, verdict, standings):
                 if alert.id not in model.provisional:
                     model.provisional[alert.id] = alert
                     model.is_dirty = True
@@ -287,7 +294,8 @@ def _draft(windows: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged)
         for model, start_ms in windows
         if start_ms not in model.drafts or model.drafts[start_ms][0] != model.windows[start_ms]
     ]
-    for model, start_ms, verdict, layout in _verdicts(changed, watch, out, final=False):
+    places = [(model.key, start_ms, model.windows[start_ms]) for model, start_ms in changed]
+    for (model, start_ms), (verdict, layout, _) in zip(changed, verdicts_on(places, watch, final=False), strict=True):
         model.drafts.pop(start_ms, None)
         if verdict is not None and layout is not None:
             out.verdicts.append(verdict)

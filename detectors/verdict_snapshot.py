@@ -10,6 +10,7 @@ from driftline.detectors.errors import DamagedState, OperatorError
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing
 from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
+from driftline.detectors.transitions import LastWindow
 from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
 
@@ -19,6 +20,7 @@ class _Model(msgspec.Struct, array_like=True, frozen=True):
     model: str
     version: str
     partials: list[Partial]
+    last: LastWindow | None
     standings: list[tuple[str, str, Standing]]
     provisional: list[Alert]
 
@@ -44,7 +46,7 @@ class _Position(NamedTuple):
 def dump(state: FleetState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
     """Models that changed since the last dump, then the partition's own cell, in the order in which to write them.
 
-    A model that is ahead of the partition after a crash waits until the partition has reached it.
+    Behind it comes what is to be removed, as empty values: the partition's own lists it no longer. A model that is ahead of the partition after a crash waits until the partition has reached it.
     """
     marks = _Marks(state.final_ms, [mark for _, mark in sorted(state.marks.items())])
     for model in state.models.values():
@@ -54,6 +56,9 @@ def dump(state: FleetState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
     listed = {cell_key(*model.key): model.next_offset for _, model in sorted(state.models.items())}
     own = _Fleet(state.partition, state.partitions, listed)
     yield OWN, seal(own, marks, plan=watch.plan_hash, baseline="", next_offset=state.next_offset)
+    for key in sorted(state.removed - state.models.keys()):
+        yield cell_key(*key), b""
+    state.removed.clear()
 
 
 def _model_bytes(model: ModelState, marks: _Marks, partition: int, plan_hash: str) -> bytes:
@@ -61,6 +66,7 @@ def _model_bytes(model: ModelState, marks: _Marks, partition: int, plan_hash: st
         partition,
         *model.key,
         [part for _, parts in sorted(model.windows.items()) for _, part in sorted(parts.items())],
+        model.last,
         [(*subject, standing) for subject, standing in sorted(model.standings.items())],
         [alert for _, alert in sorted(model.provisional.items())],
     )
@@ -122,6 +128,7 @@ def _model(raw: bytes, partition: int, key: bytes) -> tuple[ModelState, _Positio
     model = ModelState((content.model, content.version), envelope.next_offset, is_dirty=False)
     for part in content.partials:
         model.windows.setdefault(part.start_ms, {})[part.partition] = part
+    model.last = content.last
     model.standings = {(kind, signal): standing for kind, signal, standing in content.standings}
     model.provisional = {alert.id: alert for alert in content.provisional}
     return model, _Position(envelope.next_offset, marks)

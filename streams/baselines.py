@@ -54,7 +54,8 @@ class BaselineFollower:
         """A record that is no baseline is not worth the worker's life: it is logged, counted, passed over."""
         shared = self._shared
         if record.value is None:
-            return  # a tombstone: compaction has dropped the baseline; open windows keep theirs until a restart
+            self._retire((record.key or b"").decode("utf-8", "replace"))
+            return
         try:
             baseline = Baseline.from_json(record.value)
             shared.watch = shared.watch.with_baseline(baseline)
@@ -67,3 +68,12 @@ class BaselineFollower:
             "baseline %s|%s %s, effective from %d ms",
             baseline.model, baseline.version, baseline.hash, baseline.effective_from_ms,
         )  # fmt: skip
+
+    def _retire(self, key: str) -> None:
+        """A tombstone under the key ``model|version`` withdraws its baselines."""
+        shared, (model, _, model_version) = self._shared, key.partition("|")
+        if (model, model_version) not in shared.watch.layouts:
+            return
+        shared.watch = shared.watch.without((model, model_version))
+        shared.metrics.models.set(len(shared.watch.layouts))
+        log.warning("baseline %s was retired: its model version is watched no longer", key)

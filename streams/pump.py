@@ -9,8 +9,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Generic
 
+from driftline.streams.chunks import Chunks
 from driftline.streams.seams import Polled, S, Sink, Stage, Store
 from driftline.streams.turns import REST_S, Turns
 from driftline.streams.watchdog import Progress
@@ -32,6 +34,7 @@ class _Held(Generic[S]):
     has_begun: bool
     saved_offset: int
     damaged: list[bytes]
+    chunks: Chunks
     unacknowledged: list[Awaitable[object]] = field(default_factory=list)
     holes: list[int] = field(default_factory=list)
     told_idle: bool = False
@@ -129,12 +132,12 @@ class Pump(Generic[S]):
             held.unacknowledged.append(await self._sink.send(record))
 
     def _restore(self, partition: int) -> _Held[S]:
-        saved = self._store.load(partition)
+        chunks, saved = Chunks.joined(self._store.load(partition))
         state, damaged = self._stage.restore(partition, saved)
         for error in damaged.values():
             log.error("partition %d: %s; left out, the log is read again from its beginning", partition, error)
         now = self._clock()
-        held = self._held[partition] = _Held(state, now, now, bool(saved), state.next_offset, list(damaged))
+        held = self._held[partition] = _Held(state, now, now, bool(saved), state.next_offset, list(damaged), chunks)
         held.turn = self._turns.taken
         log.info("partition %d: goes on at offset %d", partition, state.next_offset)
         return held
@@ -226,7 +229,8 @@ class Pump(Generic[S]):
             if next_offset == held.saved_offset:
                 return
             removed = [(key, b"") for key in held.damaged]
-            await self._store.save(partition, [*removed, *self._stage.dump(held.state)])
+            values = chain(removed, self._stage.dump(held.state))
+            await self._store.save(partition, held.chunks.cut(values))
             held.damaged = []
             held.is_refused = not await self._store.commit(partition, next_offset)
             if not held.is_refused:
@@ -241,6 +245,11 @@ class Pump(Generic[S]):
                 async with self._exclusive(partition, held) as is_ours:
                     if is_ours:
                         await self._emit(held, self._stage.idle(held.state))
+            if self._stage.is_due(held.state):
+                async with self._exclusive(partition, held) as is_ours:
+                    if is_ours:
+                        held.state, outputs = self._stage.step(held.state, [])
+                        await self._emit(held, outputs)
             if now - held.saved_at >= self._interval_s and held.state.next_offset != held.saved_offset:
                 await self.checkpoint(partition)
 

@@ -188,7 +188,7 @@ class Rehearsal:
         stage, state = self.stages[topic](self.shared), self.owners[topic, partition].pumps[topic].states[partition]
         for cell in (state.cells if topic == "predictions" else state.models).values():
             cell.is_dirty = True
-        return {(partition, key): unseal(raw).payload for key, raw in stage.dump(state) if key != OWN}
+        return {(partition, key): unseal(raw).payload for key, raw in stage.dump(state) if key != OWN and raw}
 
     def _final(self, topic: str) -> dict[str, set[bytes]]:
         found: dict[str, set[bytes]] = {}

@@ -102,6 +102,10 @@ class Stage(Protocol[S]):
         """Take in records of one partition."""
         ...
 
+    def is_due(self, state: S) -> bool:
+        """Whether a step has something to say though no records came."""
+        ...
+
     def idle(self, state: S) -> list[Outgoing]:
         """What to send when the partition has been silent for a while."""
         ...

@@ -25,6 +25,9 @@ BATCH_RECORDS = 2048
 MODEL_RECORDS = 64
 """With many models more, so many of each: a model costs as much per batch as dozens of its records."""
 
+COUNT_BITS = 48
+"""No count is longer, so that no sum over partitions wraps."""
+
 
 @dataclass(slots=True)
 class Shared:
@@ -52,6 +55,8 @@ class ProfilingStage:
         """State from saved values."""
         state, damaged = profile_snapshot.load(partition, self._shared.partitions, saved, self._shared.watch)
         self._shared.metrics.damaged.labels("profiling").inc(len(damaged))
+        for line in state.left_out:
+            log.warning("partition %d: left out %s", partition, line)
         return state, damaged
 
     def step(self, state: PartitionState, records: Sequence[Raw]) -> tuple[PartitionState, list[Outgoing]]:
@@ -106,6 +111,12 @@ class ProfilingStage:
                 metrics.records.labels(result).inc(count)
         for reason, count in Counter(reason for _, reason in out.rejected).items():
             metrics.rejected.labels(reason).inc(count)
+        metrics.unmatched_partials.inc(out.unmatched)
+
+    def is_due(self, state: PartitionState) -> bool:
+        """Stage 1 says nothing without records."""
+        del state
+        return False
 
     def idle(self, state: PartitionState) -> list[Outgoing]:
         """What to send when the partition has been silent for a while."""
@@ -143,12 +154,17 @@ class VerdictStage:
                     metrics.drift_active.set(model, signal, kind, 1.0)
         return state, damaged
 
+    def is_due(self, state: FleetState) -> bool:
+        """Whether a baseline has come that windows wait for, or one is gone."""
+        return verdict.is_due(state, self._shared.watch)
+
     def step(self, state: FleetState, records: Sequence[Raw]) -> tuple[FleetState, list[Outgoing]]:
         """Take in records of one partition of ``partials``."""
         started = perf_counter()
         state, out = verdict.step(state, list(_items(records, self._shared.watch)), self._shared.watch)
         # A record that could not be read moves the state on as well.
-        state.next_offset = max(state.next_offset, records[-1].offset + 1)
+        if records:
+            state.next_offset = max(state.next_offset, records[-1].offset + 1)
         self._export(out)
         self._shared.metrics.batch_seconds.labels("verdict").observe(perf_counter() - started)
         return state, [*map(wire.verdict_record, out.verdicts), *map(wire.alert_record, out.alerts)]
@@ -157,6 +173,8 @@ class VerdictStage:
         metrics = self._shared.metrics
         metrics.stale_partials.inc(out.stale)
         metrics.unmatched_partials.inc(out.unmatched)
+        if out.unmatched:
+            log.error("%d partials are in no verdict: their baseline is not on the baselines topic", out.unmatched)
         for found in out.verdicts:
             if found.final:
                 metrics.windows_closed.labels(found.status).inc()
@@ -169,6 +187,7 @@ class VerdictStage:
             if alert.state != "event":
                 is_open = alert.state == "firing"
                 metrics.drift_active.set((alert.model, alert.version), alert.signal, alert.kind, float(is_open))
+        metrics.forget(out.retired)
 
     def idle(self, state: FleetState) -> list[Outgoing]:
         """Stage 2 has nothing to say of its own silence."""
@@ -210,8 +229,8 @@ def _sound(item: Partial | Mark, watch: Watch) -> Partial | Mark:
         is_sound = 0 <= item.partition < item.partitions
     else:
         layout = watch.by_hash((item.model, item.version), item.baseline)
-        size = len(item.vector) // 8 if layout is None else layout.size
-        is_sound = len(item.vector) == 8 * size and bool((item.counts() >= 0).all())
+        is_sound = item.size == layout.size if layout else item.size >= 0
+        is_sound = is_sound and bool((item.counts() >> COUNT_BITS == 0).all())
     if not is_sound:
         raise RecordError("invalid_partial", "it does not fit its baseline, or no partition")
     return item

@@ -95,7 +95,9 @@ class TableStore:
     def _keep(self, key: bytes, value: bytes) -> None:
         """Keep a value where Faust keeps those of the changelog; `table[key] = value` works only inside an event."""
         held = self._table.data.get(key)
-        if isinstance(held, Slot):
+        if not value:
+            self._table.data.pop(key, None)
+        elif isinstance(held, Slot):
             held.write(value)
         else:
             self._table.data[key] = Slot(value)

@@ -17,6 +17,7 @@ from driftline.streams.fetching import polls_per_fetch
 from driftline.streams.pump import Pump
 from driftline.streams.seams import Sink
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.superseded import Superseded
 from driftline.streams.table_store import TableStore
 from driftline.streams.turns import Turns
 from driftline.streams.watchdog import EXIT_AFTER_S, Progress, Stuck, Watchdog
@@ -53,6 +54,7 @@ class Worker:
             topics.partials: self._pump(topics.partials, VerdictStage(shared), "verdicts", sink),
         }
         self._watchdog, self._asked_at = Watchdog(), 0.0
+        self._superseded = Superseded(shared, monotonic)
         self._exported: set[TP] = set()
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
@@ -137,6 +139,7 @@ class Worker:
                 for topic, pump in self._pumps.items():
                     await pump.tick()
                     await self._nudge(topic, pump)
+                self._superseded.release(state for pump in self._pumps.values() for state in pump.states.values())
 
     async def watch(self) -> None:
         """Measure lag and progress, twice a second: apart from saving, lest a wait for Kafka look like a blocked loop.

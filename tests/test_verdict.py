@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from driftline.detectors import verdict, verdict_snapshot
+from driftline.detectors.arrays import little_endian
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan, plan_from
 from driftline.detectors.profiling import PartitionState
@@ -40,6 +44,7 @@ def rows(minute: int, shift: float, n: int = 300) -> list[Prediction]:
     return sample(n, minute, shift)
 
 
+@cache
 def partial(minute: int, partition: int, shift: float = 0.0, n: int = 300, upto: int | None = None) -> Partial:
     """One partition's part of a minute; its rows differ from partition to partition."""
     found = Profile(PartitionState(partition, 2))
@@ -48,7 +53,8 @@ def partial(minute: int, partition: int, shift: float = 0.0, n: int = 300, upto:
     window = found.state.cells["m", "1"].windows[start_ms]
     return Partial(
         model="m", version="1", start_ms=start_ms, partition=partition, baseline=plain().hash,
-        upto=1000 * (minute + 1) if upto is None else upto, vector=window.vector.astype("<i8").tobytes(),
+        upto=1000 * (minute + 1) if upto is None else upto,
+        vector=little_endian(window.vector), itemsize=window.vector.itemsize,
     )  # fmt: skip
 
 
@@ -62,6 +68,7 @@ class Fleet:
 
     def __init__(self, watch: Watch = WATCH) -> None:
         self.watch, self.state, self.out = watch, FleetState(0), Judged()
+        self.saved: dict[bytes, bytes] = {}
 
     def take(self, *items: Partial | Mark) -> Judged:
         """Take items in, one step each, and say what came of them."""
@@ -74,8 +81,8 @@ class Fleet:
 
     def restart(self) -> None:
         """Go on from a snapshot."""
-        saved = dict(verdict_snapshot.dump(self.state, self.watch))
-        self.state, damaged = verdict_snapshot.load(0, saved)
+        self.saved |= verdict_snapshot.dump(self.state, self.watch)
+        self.state, damaged = verdict_snapshot.load(0, self.saved)
         assert not damaged
 
     def open_alerts(self) -> dict[str, str]:
@@ -134,12 +141,17 @@ def test_the_newest_partial_of_a_partition_replaces_the_others() -> None:
 def test_parts_that_were_counted_by_another_baseline_are_left_out_and_told() -> None:
     fleet = Fleet(watching(PLAN, plain(), plain(7, START_MS + MINUTE_MS)))
     other = Partial(
-        model="m", version="1", start_ms=START_MS, partition=1, baseline=plain(7).hash, upto=1, vector=b"", changes=()
+        model="m", version="1", start_ms=START_MS, partition=1, baseline=plain(7).hash, upto=1, vector=b"", itemsize=1
     )
     out = fleet.take(partial(0, 0), other, mark(1, 0), mark(1, 1))
     assert (out.unmatched, [each.n for each in out.verdicts]) == (1, [300])
-    gone = Partial(model="m", version="1", start_ms=START_MS + MINUTE_MS, partition=1, baseline="?", upto=1, vector=b"")
+    gone = msgspec.structs.replace(other, start_ms=START_MS + MINUTE_MS, baseline="?")
     out = fleet.take(gone, mark(2, 0), mark(2, 1))
+    assert (out.unmatched, out.verdicts) == (0, [])  # its baseline may come
+    patience = WATCH.plan.max_provisional_windows
+    out = fleet.take(mark(1 + patience, 0), mark(1 + patience, 1))
+    assert (out.unmatched, out.verdicts) == (0, [])
+    out = fleet.take(mark(2 + patience, 0), mark(2 + patience, 1))
     assert (out.unmatched, out.verdicts) == (1, [])
 
 
