@@ -6,6 +6,7 @@ from driftline.detectors.profiling import PartitionState
 from driftline.detectors.verdict import FleetState
 from driftline.streams.stages import Shared
 
+EVERY_S = 10.0
 MARGIN_WINDOWS = 60
 """A partition that comes from another worker may lie so far behind those that are here."""
 
@@ -30,10 +31,14 @@ class Superseded:
         self._patience_s = 2 * (plan.window_ms + plan.lateness_ms) / 1000
         self._margin_ms = MARGIN_WINDOWS * plan.window_ms
         self._used_at: dict[str, float] = {}
+        self._due_s = 0.0
 
     def release(self, states: Iterable[PartitionState | FleetState]) -> None:
-        """Make the watch smaller, given all states of this worker."""
-        watch, now, held = self._shared.watch, self._clock(), list(states)
+        """Make the watch smaller now and then, given all states of this worker."""
+        watch, now = self._shared.watch, self._clock()
+        if now < self._due_s:
+            return
+        self._due_s, held = now + EVERY_S, list(states)
         known = [each for of in (watch.layouts, watch.replaced) for several in of.values() for each in several]
         if not held or len(known) == len(watch.layouts):
             self._used_at.clear()

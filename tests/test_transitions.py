@@ -95,7 +95,8 @@ def test_with_the_tombstone_a_model_version_is_dropped_at_once_and_alone() -> No
     state, damaged = load(0, {**values, **dict(later[:-1])})  # died before the last write
     assert damaged == {}
     state, out = verdict.step(state, [], fleet.watch)
-    assert (state.models.keys(), state.next_offset) == ({("m", "2")}, fleet.state.next_offset)
+    assert state.models.keys() == {("m", "2")}
+    assert state.next_offset == fleet.state.next_offset
 
 
 def test_what_still_comes_of_a_retired_model_version_is_counted_until_it_has_a_baseline_again() -> None:
