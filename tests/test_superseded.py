@@ -47,6 +47,7 @@ def test_a_corrected_baseline_is_released_when_nothing_counts_by_it_any_more() -
     worker.profile.step(batch_of(sample(5, 1), START_MS, 5), worker.shared.watch)
     assert worker.later(PATIENCE_S / 2) == 2
     assert worker.later(PATIENCE_S) == 1
+    worker.fleet.watch = worker.shared.watch
     gc.collect()
     assert old() is None
 

@@ -104,7 +104,7 @@ def test_a_baseline_that_would_make_records_that_kafka_does_not_take_is_refused(
     features: dict[str, list[float | str]], remedy: str
 ) -> None:
     with pytest.raises(OperatorError, match=rf"would make .* of up to \d+ bytes, and at most 524288 .*{remedy}"):
-        watching(Plan(), fit("m", "1", features))  # type: ignore[arg-type]  # a list is invariant
+        watching(Plan(), fit("m", "1", features))
 
 
 def test_baselines_are_found_by_their_hash() -> None:
