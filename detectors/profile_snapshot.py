@@ -16,7 +16,7 @@ from driftline.detectors.layout import LATE, Layout, N
 from driftline.detectors.online import Online
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.profiling import PartitionState
-from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
+from driftline.detectors.snapshot import OWN, Bookmark, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME
 
@@ -59,6 +59,7 @@ class _Partition(msgspec.Struct, array_like=True, frozen=True):
     partitions: int
     window_ms: int
     cells: dict[bytes, int]
+    bookmark: Bookmark | None
 
 
 class _Times(msgspec.Struct, array_like=True, frozen=True):
@@ -85,7 +86,7 @@ def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
             cell.is_dirty, cell.next_offset = False, state.next_offset
             yield cell_key(*cell.key), _cell_bytes(cell, times, state.partition, watch.plan_hash)
     listed = {cell_key(*cell.key): cell.next_offset for _, cell in sorted(state.cells.items())}
-    own = _Partition(state.partition, state.partitions, watch.plan.window_ms, listed)
+    own = _Partition(state.partition, state.partitions, watch.plan.window_ms, listed, state.bookmark)
     yield OWN, seal(own, times, plan=watch.plan_hash, baseline="", next_offset=state.next_offset)
     for key in sorted(state.removed - state.cells.keys()):
         yield cell_key(*key), b""
@@ -109,19 +110,19 @@ def load(
     """
     cells: dict[bytes, tuple[Cell, _Position]] = {}
     damaged: dict[bytes, DamagedState] = {}
-    position = _Position(0, NO_TIME, 0)
-    listed: dict[bytes, int] = {}
+    position, own = _Position(0, NO_TIME, 0), None
     left_out: list[str] = []
     for key, raw in saved.items():
         try:
             if key == OWN:
-                position, listed = _partition(raw, partition, partitions, watch)
+                position, own = _partition(raw, partition, partitions, watch)
             else:
                 cells[key] = _cell(raw, partition, key, watch, left_out)
         except DamagedState as error:
             damaged[key] = error
+    listed = own.cells if own else {}
     damaged |= missing(listed, saved.keys())
-    state = PartitionState(partition, partitions, left_out=left_out)
+    state = PartitionState(partition, partitions, bookmark=own.bookmark if own else None, left_out=left_out)
     for cell, _ in cells.values():
         if cell.key in watch.layouts:
             state.cells[cell.key] = cell
@@ -133,7 +134,7 @@ def load(
     return state, damaged
 
 
-def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tuple[_Position, dict[bytes, int]]:
+def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tuple[_Position, _Partition]:
     envelope = unseal(raw)
     own, times = decode(envelope.payload, _Partition), decode(envelope.context, _Times)
     if own.partition != partition:
@@ -144,7 +145,7 @@ def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tup
     ):
         if was != now:
             raise OperatorError(f"{key} = {now}, but the saved state has {was}: start under a new --app-id")
-    return _Position(envelope.next_offset, times.highest_ms, times.closed_ms), own.cells
+    return _Position(envelope.next_offset, times.highest_ms, times.closed_ms), own
 
 
 def _cell_bytes(cell: Cell, times: _Times, partition: int, plan_hash: str) -> bytes:

@@ -16,6 +16,7 @@ from driftline.detectors.intake import Profiled, Rows, take_in
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch, Prediction
+from driftline.detectors.snapshot import Bookmark
 from driftline.detectors.watch import ModelKey, Watch, is_name
 from driftline.detectors.windows import NO_TIME, closed_through, highest_before, is_late, window_start
 
@@ -36,6 +37,8 @@ class PartitionState:
         End of the last window that has been closed.
     cells
         State per model version.
+    bookmark
+        The last record that was read; None before the first.
     removed
         Model versions whose saved cells are to be removed with the next snapshot; never saved.
     left_out
@@ -48,6 +51,7 @@ class PartitionState:
     highest_ms: int = NO_TIME
     closed_ms: int = 0
     cells: dict[ModelKey, Cell] = field(default_factory=dict)
+    bookmark: Bookmark | None = None
     removed: set[ModelKey] = field(default_factory=set)
     left_out: list[str] = field(default_factory=list)
 

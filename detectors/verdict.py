@@ -17,6 +17,7 @@ from driftline.detectors.merging import beyond_bounds, is_ready, verdicts_on
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing
 from driftline.detectors.reporting import Subject
+from driftline.detectors.snapshot import Bookmark
 from driftline.detectors.transitions import LastWindow, alerts_on, corrections, no_data, retirement
 from driftline.detectors.watch import ModelKey, Watch
 
@@ -76,6 +77,8 @@ class FleetState:
         State per model version.
     partitions
         Of how many partitions: the number is part of the state's identity.
+    bookmark
+        The last record that was read; None before the first.
     removed
         Model versions whose saved values are to be removed with the next snapshot; never saved.
     """
@@ -86,6 +89,7 @@ class FleetState:
     final_ms: int = 0
     models: dict[ModelKey, ModelState] = field(default_factory=dict)
     partitions: int = 1
+    bookmark: Bookmark | None = None
     removed: set[ModelKey] = field(default_factory=set)
 
 

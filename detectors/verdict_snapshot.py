@@ -9,7 +9,7 @@ from driftline.detectors.alerts import Alert
 from driftline.detectors.errors import DamagedState, OperatorError
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing
-from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
+from driftline.detectors.snapshot import OWN, Bookmark, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.transitions import LastWindow
 from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
@@ -29,6 +29,7 @@ class _Fleet(msgspec.Struct, array_like=True, frozen=True):
     partition: int
     partitions: int
     models: dict[bytes, int]
+    bookmark: Bookmark | None
 
 
 class _Marks(msgspec.Struct, array_like=True, frozen=True):
@@ -54,7 +55,7 @@ def dump(state: FleetState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
             model.is_dirty, model.next_offset = False, state.next_offset
             yield cell_key(*model.key), _model_bytes(model, marks, state.partition, watch.plan_hash)
     listed = {cell_key(*model.key): model.next_offset for _, model in sorted(state.models.items())}
-    own = _Fleet(state.partition, state.partitions, listed)
+    own = _Fleet(state.partition, state.partitions, listed, state.bookmark)
     yield OWN, seal(own, marks, plan=watch.plan_hash, baseline="", next_offset=state.next_offset)
     for key in sorted(state.removed - state.models.keys()):
         yield cell_key(*key), b""
@@ -89,18 +90,19 @@ def load(
     """
     models: dict[bytes, tuple[ModelState, _Position]] = {}
     damaged: dict[bytes, DamagedState] = {}
-    position = _Position(0, _Marks(0, []))
-    listed: dict[bytes, int] = {}
+    position, own = _Position(0, _Marks(0, [])), None
     for key, raw in saved.items():
         try:
             if key == OWN:
-                position, listed = _fleet(raw, partition, partitions)
+                position, own = _fleet(raw, partition, partitions)
             else:
                 models[key] = _model(raw, partition, key)
         except DamagedState as error:
             damaged[key] = error
+    listed = own.models if own else {}
     damaged |= missing(listed, saved.keys())
     state = FleetState(partition, models={model.key: model for model, _ in models.values()}, partitions=partitions)
+    state.bookmark = own.bookmark if own else None
     if not damaged:
         older = [at for key, (_, at) in models.items() if at.next_offset < listed.get(key, 0)]
         state.next_offset, marks = min([position, *older], key=lambda at: at.next_offset)
@@ -108,7 +110,7 @@ def load(
     return state, damaged
 
 
-def _fleet(raw: bytes, partition: int, partitions: int) -> tuple[_Position, dict[bytes, int]]:
+def _fleet(raw: bytes, partition: int, partitions: int) -> tuple[_Position, _Fleet]:
     envelope = unseal(raw)
     own, marks = decode(envelope.payload, _Fleet), decode(envelope.context, _Marks)
     if own.partition != partition:
@@ -118,7 +120,7 @@ def _fleet(raw: bytes, partition: int, partitions: int) -> tuple[_Position, dict
             f"partitions of the partials topic = {partitions}, but the saved state has {own.partitions}: "
             "start under a new --app-id"
         )
-    return _Position(envelope.next_offset, marks), own.models
+    return _Position(envelope.next_offset, marks), own
 
 
 def _model(raw: bytes, partition: int, key: bytes) -> tuple[ModelState, _Position]:

@@ -28,6 +28,7 @@ from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import MAX_FETCH_BYTES, bounded
 from driftline.streams.health import serving
 from driftline.streams.metrics import Metrics
+from driftline.streams.recreated import Lookup
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
 from driftline.streams.turns import QUEUE_BATCHES
@@ -213,8 +214,13 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))
+        asking = await stack.enter_async_context(
+            opened(
+                AIOKafkaConsumer, settings.kafka, group_id=None, enable_auto_commit=False, max_partition_fetch_bytes=1
+            )
+        )
         sink = KafkaSink(producer, names | changelogs)
-        yield Worker(settings, make_app(settings, datadir), shared, sink), follower, sink
+        yield Worker(settings, make_app(settings, datadir), shared, sink, Lookup(asking)), follower, sink
 
 
 async def work(settings: Settings) -> None:

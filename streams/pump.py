@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Generic
 
+from driftline.detectors.snapshot import Bookmark
 from driftline.streams.chunks import Chunks
+from driftline.streams.recreated import bookmark_after
 from driftline.streams.seams import Polled, S, Sink, Stage, Store
 from driftline.streams.turns import REST_S, Turns
 from driftline.streams.watchdog import Progress
@@ -35,6 +37,8 @@ class _Held(Generic[S]):
     saved_offset: int
     damaged: list[bytes]
     chunks: Chunks
+    checked_through: int = -1
+    """Offset of the state when its log was last seen to be the one that it was read from."""
     unacknowledged: list[Awaitable[object]] = field(default_factory=list)
     holes: list[int] = field(default_factory=list)
     told_idle: bool = False
@@ -79,6 +83,11 @@ class Pump(Generic[S]):
         """State per owned partition."""
         return {partition: held.state for partition, held in self._held.items()}
 
+    @property
+    def bookmarks(self) -> dict[int, Bookmark]:
+        """The last record that was read of every owned partition of which one was."""
+        return {partition: mark for partition, state in self.states.items() if (mark := state.bookmark) is not None}
+
     def own(self, partitions: Iterable[int]) -> None:
         """Hold the states of these partitions, even of those that bring no records, and of no others.
 
@@ -103,12 +112,16 @@ class Pump(Generic[S]):
         held = self._held.get(partition) or self._restore(partition)
         held.seen_at, held.told_idle, held.turn, held.waited = self._clock(), False, self._turns.taken, 0
         async with self._exclusive(partition, held) as is_ours:
-            if not is_ours or not await self._is_contiguous(partition, held, polled.span.start):
+            if not is_ours:
+                return
+            await self._check_log(partition, held, polled.span.start)
+            if not await self._is_contiguous(partition, held, polled.span.start):
                 return
             held.has_begun = True
             if len(polled):
                 held.state, outputs = self._stage.step(held.state, polled)
                 await self._emit(held, outputs)
+                held.state.bookmark = bookmark_after(polled, held.state.bookmark)
             held.state.next_offset = max(held.state.next_offset, polled.span.stop)
         if self._clock() - held.saved_at >= self._interval_s:
             await self.checkpoint(partition)
@@ -141,6 +154,18 @@ class Pump(Generic[S]):
         held.turn = self._turns.taken
         log.info("partition %d: goes on at offset %d", partition, state.next_offset)
         return held
+
+    async def _check_log(self, partition: int, held: _Held[S], offset: int) -> None:
+        """Refuse to go on in another log than the state was read from.
+
+        It is asked for after a restore, and when what comes begins below the state, or the log ends there: a topic that
+        was made again begins at 0, and its records must not pass for ones that the state holds.
+        """
+        is_suspicious = held.checked_through < 0 or offset < held.state.next_offset > held.checked_through
+        if is_suspicious:
+            if held.state.bookmark is not None:
+                await self._store.check(partition, held.state.bookmark)
+            held.checked_through = held.state.next_offset
 
     async def _is_contiguous(self, partition: int, held: _Held[S], offset: int) -> bool:
         """Whether a batch that starts there may be taken in.
@@ -199,6 +224,8 @@ class Pump(Generic[S]):
         held, now = self._held.get(partition), self._clock()
         if held is None or self._taking:
             return False
+        if 0 <= end < held.state.next_offset:
+            await self._check_log(partition, held, end)
         has_lag = held.state.next_offset < end
         if has_lag and not self._has_had_its_turn(held, now):
             return False
@@ -240,6 +267,10 @@ class Pump(Generic[S]):
         """To be called now and then: saves what is due and tells of silence."""
         now = self._clock()
         for partition, held in list(self._held.items()):
+            if held.checked_through < 0:
+                async with self._exclusive(partition, held) as is_ours:
+                    if is_ours:
+                        await self._check_log(partition, held, held.state.next_offset)
             if not held.told_idle and now - held.seen_at >= self._idle_after_s:
                 held.told_idle = True
                 async with self._exclusive(partition, held) as is_ours:

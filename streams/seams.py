@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from driftline.detectors.errors import DamagedState
+from driftline.detectors.snapshot import Bookmark
 from driftline.streams.wire import Outgoing, Raw
 
 
@@ -14,6 +15,7 @@ class State(Protocol):
     """What the pump needs to know of a state."""
 
     next_offset: int
+    bookmark: Bookmark | None
 
 
 S = TypeVar("S", bound=State)
@@ -84,6 +86,16 @@ class Store(Protocol):
 
     def is_fetched(self, partition: int) -> bool:
         """Whether records lie here that a poll has not yet handed over."""
+        ...
+
+    async def check(self, partition: int, bookmark: Bookmark) -> None:
+        """See that the log is the one that a bookmark was read from.
+
+        Raises
+        ------
+        OperatorError
+            Where it is another one.
+        """
         ...
 
     async def log_start(self, partition: int) -> int:

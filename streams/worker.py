@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.types import TP
@@ -15,12 +15,16 @@ from driftline.streams.config import Settings
 from driftline.streams.connection import is_reachable
 from driftline.streams.fetching import polls_per_fetch
 from driftline.streams.pump import Pump
+from driftline.streams.recreated import Lookup
 from driftline.streams.seams import Sink
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.superseded import Superseded
 from driftline.streams.table_store import TableStore
 from driftline.streams.turns import Turns
 from driftline.streams.watchdog import EXIT_AFTER_S, Progress, Stuck, Watchdog
+
+if TYPE_CHECKING:
+    from driftline.detectors.snapshot import Bookmark
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +46,13 @@ class Worker:
         What both stages read.
     sink
         Where outputs go.
+    lookup
+        Asks whether a log is the one that was read.
     """
 
-    def __init__(self, settings: Settings, app: faust.App, shared: Shared, sink: Sink) -> None:
-        self.app, self.shared, self._settings = app, shared, settings
+    def __init__(self, settings: Settings, app: faust.App, shared: Shared, sink: Sink, lookup: Lookup) -> None:
+        self.app, self.shared, self._settings, self._lookup = app, shared, settings, lookup
+        self._lost: dict[TP, Bookmark] = {}
         topics = settings.topics
         self._turns = Turns(monotonic, polls_per_fetch(settings.worker.max_batch_records))
         self._stores: dict[str, TableStore] = {}
@@ -62,7 +69,7 @@ class Worker:
         """One agent and one table per stage. An exception in an agent is ours and ends the worker."""
         knobs, partitions = self._settings.worker, self.shared.partitions_of(name)
         table = self.app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes)  # bytes: no serializer
-        self._stores[topic] = TableStore(self.app, topic, table, sink)
+        self._stores[topic] = TableStore(self.app, topic, table, sink, self._lookup)
         pump: Pump[Any] = Pump(
             stage,
             sink,
@@ -117,7 +124,9 @@ class Worker:
 
     async def _on_revoked(self, _app: Any, revoked: set[TP], **_options: Any) -> None:
         for topic, pump in self._pumps.items():
-            await pump.release([tp.partition for tp in revoked if tp.topic == topic])
+            mine = [tp.partition for tp in revoked if tp.topic == topic]
+            self._lost |= {TP(topic, each): mark for each, mark in pump.bookmarks.items() if each in mine}
+            await pump.release(mine)
 
     @property
     def is_consuming(self) -> bool:
@@ -136,6 +145,7 @@ class Worker:
         while True:
             await asyncio.sleep(TICK_S)
             if self.is_consuming:
+                await self._check_lost()
                 for topic, pump in self._pumps.items():
                     await pump.tick()
                     await self._nudge(topic, pump)
@@ -189,10 +199,19 @@ class Worker:
         """Read again what Faust has dropped, and let it fetch partitions that it holds back for a queue it emptied."""
         consumer, places = self.app.consumer, [TP(topic, partition) for partition in pump.states]
         end = self._stores[topic].end
-        nudged = await asyncio.gather(*(pump.nudge(tp.partition, end(tp.partition) or 0) for tp in places))
+        nudged = await asyncio.gather(
+            *(pump.nudge(tp.partition, -1 if (known := end(tp.partition)) is None else known) for tp in places)
+        )
         for tp, was_nudged in zip(places, nudged, strict=True):
             if was_nudged:
                 consumer.on_buffer_drop(tp)
+
+    async def _check_lost(self) -> None:
+        """See why partitions were taken away: when their topic is deleted Faust goes on without it, for ever."""
+        while self._lost:
+            tp, bookmark = next(iter(self._lost.items()))
+            await self._lookup.check(tp.topic, tp.partition, bookmark)
+            self._lost.pop(tp, None)
 
     def _refuse_growth(self, topic: str) -> None:
         """The number of partitions is part of the states' identity."""
