@@ -158,7 +158,7 @@ async def _read_to_the_end(settings: Settings, end: int) -> None:
     await consumer.start()
     try:
         async with asyncio.timeout(60):
-            while (await consumer.committed(TopicPartition(settings.topics.predictions, 0)) or 0) < end:
+            while (await consumer.committed(TopicPartition(settings.topics.predictions, 0)) or 0) < end:  # noqa: ASYNC110 - it is the broker that is asked
                 await asyncio.sleep(0.2)
     finally:
         await consumer.stop()
