@@ -220,7 +220,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
             )
         )
         sink = KafkaSink(producer, names | changelogs)
-        yield Worker(settings, make_app(settings, datadir), shared, sink, Lookup(asking)), follower, sink
+        yield Worker(settings, make_app(settings, datadir), shared, sink, Lookup(asking), follower), follower, sink
 
 
 async def work(settings: Settings) -> None:

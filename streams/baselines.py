@@ -5,12 +5,15 @@ import logging
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
 from driftline.streams.stages import Shared
 
 log = logging.getLogger(__name__)
+
+CATCH_UP_S = 10.0
 
 
 class BaselineFollower:
@@ -38,6 +41,20 @@ class BaselineFollower:
         while any([await self._consumer.position(each) < end for each, end in ends.items()]):
             self._take(await self._consumer.getmany(timeout_ms=1000))
         log.info("%d model versions have a baseline", len(self._shared.watch.layouts))
+
+    async def caught_up(self) -> None:
+        """Wait until all is known that the topic has now: a state from another worker may count by what came last.
+
+        Where Kafka does not answer in time, the worker goes on with what it knows.
+        """
+        partitions = [TopicPartition(self._topic, each) for each in range(self._n_partitions)]
+        try:
+            async with asyncio.timeout(CATCH_UP_S):
+                ends = await self._consumer.end_offsets(partitions)
+                while any([await self._consumer.position(each) < end for each, end in ends.items()]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("%s: not read to its end before states were restored: %r", self._topic, error)
 
     async def follow(self) -> None:
         """Take in what comes, for ever."""

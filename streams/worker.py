@@ -10,6 +10,7 @@ import faust
 from faust.types import TP
 
 from driftline.detectors.errors import OperatorError
+from driftline.streams.baselines import BaselineFollower
 from driftline.streams.batching import BatchSchema
 from driftline.streams.config import Settings
 from driftline.streams.connection import is_reachable
@@ -48,10 +49,20 @@ class Worker:
         Where outputs go.
     lookup
         Asks whether a log is the one that was read.
+    baselines
+        Have to be read before a state is restored.
     """
 
-    def __init__(self, settings: Settings, app: faust.App, shared: Shared, sink: Sink, lookup: Lookup) -> None:
-        self.app, self.shared, self._settings, self._lookup = app, shared, settings, lookup
+    def __init__(
+        self,
+        settings: Settings,
+        app: faust.App,
+        shared: Shared,
+        sink: Sink,
+        lookup: Lookup,
+        baselines: BaselineFollower,
+    ) -> None:
+        self.app, self.shared, self._settings, self._lookup, self._baselines = app, shared, settings, lookup, baselines
         self._lost: dict[TP, Bookmark] = {}
         topics = settings.topics
         self._turns = Turns(monotonic, polls_per_fetch(settings.worker.max_batch_records))
@@ -82,6 +93,8 @@ class Worker:
         async def agent(stream: Any) -> None:
             async for event in stream.events():
                 try:
+                    if event.message.partition not in pump.states:
+                        await self._baselines.caught_up()
                     await pump.take(event.message.partition, event.message.value)
                 except Exception as error:
                     await self.app.crash(error)
@@ -165,6 +178,7 @@ class Worker:
             await asyncio.sleep(TICK_S)
             self.shared.metrics.tasks.set(len(asyncio.all_tasks()))
             if self.is_consuming:
+                await self._know_baselines()
                 self._watchdog.observe(
                     {
                         f"{topic}[{partition}]": progress
@@ -205,6 +219,12 @@ class Worker:
         for tp, was_nudged in zip(places, nudged, strict=True):
             if was_nudged:
                 consumer.on_buffer_drop(tp)
+
+    async def _know_baselines(self) -> None:
+        """Read the baselines before the states of partitions that have come are restored."""
+        tps = self.app.consumer.assignment()
+        if any(tp.partition not in self._pumps[tp.topic].states for tp in tps if tp.topic in self._pumps):
+            await self._baselines.caught_up()
 
     async def _check_lost(self) -> None:
         """See why partitions were taken away: when their topic is deleted Faust goes on without it, for ever."""
