@@ -5,6 +5,7 @@ on the log alone. While partitions are idle, windows are judged provisionally fr
 and alerts are marked as such and leave no trace in the history that final ones are decided by.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -105,6 +106,8 @@ class Judged:
         Partials that came for windows that are final already.
     unmatched
         Partials that are in no verdict, for want of their baseline or because their window goes by another.
+    room
+        How many more final windows this step may judge.
     retired
         Model versions that were dropped, because their baseline was.
     """
@@ -113,15 +116,19 @@ class Judged:
     alerts: list[Alert] = field(default_factory=list)
     stale: int = 0
     unmatched: int = 0
+    room: int = sys.maxsize
     retired: list[ModelKey] = field(default_factory=list)
 
 
-def step(state: FleetState, items: Iterable[tuple[int, Item]], watch: Watch) -> tuple[FleetState, Judged]:
+def step(
+    state: FleetState, items: Iterable[tuple[int, Item]], watch: Watch, most: int = sys.maxsize
+) -> tuple[FleetState, Judged]:
     """Take in partials and marks, each with its offset, in log order; those below ``next_offset`` are skipped.
 
-    The state that it is given is spent; go on with the one that it returns.
+    The state that it is given is spent; go on with the one that it returns. No more final windows than ``most`` are
+    judged: while :func:`is_due`, further steps judge the rest, in the same order.
     """
-    out = Judged()
+    out = Judged(room=most)
     touched = False
     _retire(state, watch, out)
     _finish(state, watch, out)
@@ -171,11 +178,14 @@ def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None
     _finish(state, watch, out)
 
 
-def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, int]]:
-    """Windows that start at a moment or before it, None for all, by model version and start."""
+def _windows(state: FleetState, first_ms: int, last_ms: int | None) -> list[tuple[ModelState, int]]:
+    """Windows that start after a moment, and at another or before it, None for all, by model version and start."""
     models = [state.models[key] for key in sorted(state.models)]
     return [
-        (model, start) for model in models for start in sorted(model.windows) if last_ms is None or start <= last_ms
+        (model, start)
+        for model in models
+        for start in sorted(model.windows)
+        if first_ms < start and (last_ms is None or start <= last_ms)
     ]
 
 
@@ -218,7 +228,9 @@ def _overdue(state: FleetState, watch: Watch) -> Iterator[tuple[ModelState, list
 def _finish(state: FleetState, watch: Watch, out: Judged) -> None:
     """Final verdicts on what is due; what waits beyond the bounds is dropped, and counted."""
     overdue = list(_overdue(state, watch))
-    _judge_finally([(model, start) for model, ready, _ in overdue for start in ready], watch, out)
+    due = [(model, start) for model, ready, _ in overdue for start in ready][: out.room]
+    out.room -= len(due)
+    _judge_finally(due, watch, out)
     excess = list(
         beyond_bounds(((model.key, start), model.windows[start]) for model, _, held in overdue for start in held)
     )
@@ -278,7 +290,8 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
     if len(state.marks) < next(iter(state.marks.values())).partitions:
         return
     through_ms = min((mark.closed_ms for mark in state.marks.values() if not mark.idle), default=None)
-    windows = _windows(state, None if through_ms is None else through_ms - watch.plan.window_ms)
+    window_ms = watch.plan.window_ms  # those that are final are soon said finally
+    windows = _windows(state, state.final_ms - window_ms, None if through_ms is None else through_ms - window_ms)
     _draft(windows, watch, out)
     for model, own in groupby(windows, key=itemgetter(0)):
         standings = dict(model.standings)

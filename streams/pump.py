@@ -263,6 +263,17 @@ class Pump(Generic[S]):
             if not held.is_refused:
                 held.saved_offset = next_offset
 
+    async def say_what_is_due(self, partition: int) -> bool:
+        """Let the stage go on without new records where it has something to say; false where it has not."""
+        held = self._held.get(partition)
+        if held is None or not self._stage.is_due(held.state):
+            return False
+        async with self._exclusive(partition, held) as is_ours:
+            if is_ours:
+                held.state, outputs = self._stage.step(held.state, [])
+                await self._emit(held, outputs)
+        return True
+
     async def tick(self) -> None:
         """To be called now and then: saves what is due and tells of silence."""
         now = self._clock()
@@ -276,11 +287,7 @@ class Pump(Generic[S]):
                 async with self._exclusive(partition, held) as is_ours:
                     if is_ours:
                         await self._emit(held, self._stage.idle(held.state))
-            if self._stage.is_due(held.state):
-                async with self._exclusive(partition, held) as is_ours:
-                    if is_ours:
-                        held.state, outputs = self._stage.step(held.state, [])
-                        await self._emit(held, outputs)
+            await self.say_what_is_due(partition)
             if now - held.saved_at >= self._interval_s and held.state.next_offset != held.saved_offset:
                 await self.checkpoint(partition)
 

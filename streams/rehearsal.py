@@ -146,6 +146,8 @@ class Rehearsal:
             owner.pumps[topic].own(
                 each for other, each in self.places if other == topic and self.owners[other, each] is owner
             )
+            while await owner.pumps[topic].say_what_is_due(partition):
+                owner.sink.flush()
             await owner.pumps[topic].nudge(partition, self.broker.logs[topic, partition].end)
         return self._progress() != before
 

@@ -27,6 +27,8 @@ MODEL_RECORDS = 64
 
 COUNT_BITS = 48
 """No count is longer, so that no sum over partitions wraps."""
+WINDOWS_PER_STEP = 512
+"""Final windows that are judged before others have their turn: half a second. A backlog makes tens of thousands due."""
 
 
 @dataclass(slots=True)
@@ -155,13 +157,15 @@ class VerdictStage:
         return state, damaged
 
     def is_due(self, state: FleetState) -> bool:
-        """Whether a baseline has come that windows wait for, or one is gone."""
+        """Whether there are more final windows to judge, or a baseline has come that windows wait for, or one is gone."""
         return verdict.is_due(state, self._shared.watch)
 
     def step(self, state: FleetState, records: Sequence[Raw]) -> tuple[FleetState, list[Outgoing]]:
         """Take in records of one partition of ``partials``."""
         started = perf_counter()
-        state, out = verdict.step(state, list(_items(records, self._shared.watch)), self._shared.watch)
+        state, out = verdict.step(
+            state, list(_items(records, self._shared.watch)), self._shared.watch, WINDOWS_PER_STEP
+        )
         # A record that could not be read moves the state on as well.
         if records:
             state.next_offset = max(state.next_offset, records[-1].offset + 1)

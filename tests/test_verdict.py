@@ -322,3 +322,21 @@ def test_a_partition_that_wakes_up_is_waited_for_again() -> None:
     for minute in range(1, 6):
         fleet.take(partial(minute, 0), mark(minute + 1, 0))
     assert final_verdicts(fleet.out) == {}
+
+
+def test_a_backlog_is_judged_in_steps_and_comes_to_the_same() -> None:
+    """One step over tens of thousands of windows would block a worker until its watchdog ends it."""
+    items = [part for minute in range(12) for part in (partial(minute, 0, shift=minute / 6), partial(minute, 1))]
+    whole = undisturbed(*items, mark(12, 0), mark(12, 1))
+    fleet = Fleet()
+    fleet.take(*items, mark(12, 0))
+    state, out = fleet.state, Judged()
+    sizes = []
+    last: list[tuple[int, Item]] = [(state.next_offset, mark(12, 1))]
+    while last or verdict.is_due(state, WATCH):
+        state, step = verdict.step(state, last, WATCH, most=5)
+        last = []
+        sizes.append(len(step.verdicts))
+        extend(out, step)
+    assert sizes == [5, 5, 2]
+    assert (out.verdicts, out.alerts) == (whole.verdicts, whole.alerts)
