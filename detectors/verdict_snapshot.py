@@ -7,11 +7,11 @@ import msgspec
 
 from driftline.detectors.alerts import Alert
 from driftline.detectors.errors import DamagedState, OperatorError
+from driftline.detectors.fleet import FleetState, ModelState
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing
 from driftline.detectors.snapshot import OWN, Bookmark, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.transitions import LastWindow
-from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
 
 

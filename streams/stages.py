@@ -8,10 +8,10 @@ from time import perf_counter
 
 from driftline.detectors import profile_snapshot, profiling, verdict, verdict_snapshot
 from driftline.detectors.errors import DamagedState, RecordError
+from driftline.detectors.fleet import FleetState, Judged
 from driftline.detectors.intake import Profiled
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.profiling import PartitionState
-from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.watch import Watch
 from driftline.streams import wire
 from driftline.streams.dead_letters import Allowance, dead_letters

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
+from driftline.detectors.fleet import FleetState
 from driftline.detectors.profiling import PartitionState
-from driftline.detectors.verdict import FleetState
 from driftline.streams.stages import Shared
 
 EVERY_S = 10.0

@@ -15,7 +15,7 @@ from tests.logs import MINUTE_MS, START_MS, churn, plain, watching
 from tests.test_verdict import PLAN, WATCH, Fleet, mark, partial
 
 if TYPE_CHECKING:
-    from driftline.detectors.verdict import Judged
+    from driftline.detectors.fleet import Judged
 
 NOBODY = watching(PLAN)
 MINUTES = 6

@@ -12,6 +12,7 @@ from driftline.detectors import verdict_snapshot
 from driftline.detectors.alerts import Window
 from driftline.detectors.arrays import little_endian
 from driftline.detectors.fit import fit
+from driftline.detectors.fleet import FleetState, ModelState
 from driftline.detectors.judging import judge_windows
 from driftline.detectors.layout import Layout, N
 from driftline.detectors.measuring import Evidence
@@ -21,7 +22,6 @@ from driftline.detectors.policy import Standing
 from driftline.detectors.reporting import Finding, bin_shifts, transition_alert
 from driftline.detectors.sizes import MAX_RECORD_BYTES, largest_alert, largest_partial, largest_verdict
 from driftline.detectors.transitions import LastWindow
-from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
 from driftline.streams import wire
 from driftline.streams.chunks import CHUNK_BYTES, Chunks

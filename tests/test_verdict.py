@@ -9,10 +9,10 @@ import msgspec
 
 from driftline.detectors import verdict, verdict_snapshot
 from driftline.detectors.arrays import little_endian
+from driftline.detectors.fleet import FleetState, Judged
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan, plan_from
 from driftline.detectors.profiling import PartitionState
-from driftline.detectors.verdict import FleetState, Item, Judged
 from tests.logs import (
     MINUTE_MS,
     START_MS,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from driftline.detectors.alerts import Alert
     from driftline.detectors.records import Prediction
+    from driftline.detectors.verdict import Item
     from driftline.detectors.watch import Watch
 
 QUIET = {name: {"enabled": False} for name in ("adwin", "adwin_scale", "half_space_trees", "outlier_rate")}
