@@ -5,9 +5,10 @@ on the log alone. While partitions are idle, windows are judged provisionally fr
 and alerts are marked as such and leave no trace in the history that final ones are decided by.
 """
 
+import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
+from itertools import groupby, takewhile
 from operator import itemgetter
 
 from driftline.detectors.alerts import Alert
@@ -103,45 +104,44 @@ def _final_ms(state: FleetState, watch: Watch) -> int:
 
 
 def is_due(state: FleetState, watch: Watch) -> bool:
-    """Whether a step has something to say without anything new: the watch has changed since the last one."""
-    return bool(watch.retired & state.models.keys()) or any(ready for _, ready, _ in _overdue(state, watch))
+    """Whether a step has something to say without anything new: more is final, or the watch has changed."""
+    if watch.retired & state.models.keys():
+        return True
+    first = ((model, min(model.windows)) for model in state.models.values() if model.windows)
+    last_ms = state.final_ms - watch.plan.window_ms
+    return any(start <= last_ms and _is_ready(state, model, watch, start) for model, start in first)
 
 
-def _overdue(state: FleetState, watch: Watch) -> Iterator[tuple[ModelState, list[int], list[int]]]:
-    """Model versions, and starts of their windows that are final: those to be judged now, and those that are held.
+def _is_ready(state: FleetState, model: ModelState, watch: Watch, start_ms: int) -> bool:
+    return is_ready(model.key, start_ms, model.windows[start_ms], state.final_ms, watch)
+
+
+def _finish(state: FleetState, watch: Watch, out: Judged) -> None:
+    """Final verdicts on what is due, in order per model version; what waits beyond the bounds is dropped, and counted.
 
     What waits for its baseline holds up what follows it: alerts go by the order of windows.
     """
     last_ms = state.final_ms - watch.plan.window_ms
-    for key in sorted(state.models):
-        model = state.models[key]
+    due: list[tuple[ModelState, int]] = []
+    overdue: list[tuple[ModelState, int]] = []
+    for model in (state.models[key] for key in sorted(state.models)):
         starts = sorted(start for start in model.windows if start <= last_ms)
-        waiting = (
-            place
-            for place, start in enumerate(starts)
-            if not is_ready(key, start, model.windows[start], state.final_ms, watch)
-        )
-        n_ready = next(waiting, len(starts))
-        yield model, starts[:n_ready], starts[n_ready:]
-
-
-def _finish(state: FleetState, watch: Watch, out: Judged) -> None:
-    """Final verdicts on what is due; what waits beyond the bounds is dropped, and counted."""
-    overdue = list(_overdue(state, watch))
-    due = [(model, start) for model, ready, _ in overdue for start in ready][: out.room]
+        tried = starts[: out.room - len(due)]
+        ready = list(takewhile(functools.partial(_is_ready, state, model, watch), tried))
+        due += [(model, start) for start in ready]
+        if len(ready) < len(tried):
+            overdue += [(model, start) for start in starts[len(ready) :]]
     out.room -= len(due)
     _judge_finally(due, watch, out)
-    excess = list(
-        beyond_bounds(((model.key, start), model.windows[start]) for model, _, held in overdue for start in held)
-    )
+    excess = list(beyond_bounds(((model.key, start), model.windows[start]) for model, start in overdue))
     for key, start in excess:
         out.unmatched += len(state.models[key].windows.pop(start))
         state.models[key].is_dirty = True
     if excess:
         _finish(state, watch, out)  # what they have held up
         return
-    for model, _, _ in overdue:
-        out.alerts += _silenced(model, state.final_ms, watch)
+    for key in sorted(state.models):
+        out.alerts += _silenced(state.models[key], state.final_ms, watch)
 
 
 def _judge_finally(due: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:

@@ -179,14 +179,31 @@ def _wait_out_outages(producer: AIOKafkaProducer) -> None:
     producer._request_timeout_ms = int(OUTAGE_S * 1000)  # noqa: SLF001 - for `send` alone: how long it waits for room
 
 
+def _shared(settings: Settings, sizes: dict[str, int]) -> Shared:
+    """What both stages read, before the first baseline."""
+    worker = settings.worker
+    return Shared(
+        Watch(settings.plan),
+        sizes["predictions"],
+        sizes["partials"],
+        worker.max_record_bytes,
+        Metrics(version("driftline")),
+        Allowance(worker.max_dead_letters_per_minute),
+    )
+
+
 @asynccontextmanager
 async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFollower, KafkaSink]]:
     """Clients connected, baselines read, everything wired, nothing consumed yet."""
     topics = settings.topics
     async with AsyncExitStack() as stack:
-        consumer = await stack.enter_async_context(
-            opened(AIOKafkaConsumer, settings.kafka, group_id=None, enable_auto_commit=False)
-        )
+        consumer, asking = [
+            await stack.enter_async_context(opened(AIOKafkaConsumer, settings.kafka, group_id=None, **options))
+            for options in (
+                {"enable_auto_commit": False},
+                {"enable_auto_commit": False, "max_partition_fetch_bytes": 1},
+            )
+        ]
         producer = await stack.enter_async_context(
             opened(
                 AIOKafkaProducer,
@@ -203,22 +220,10 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         # The producer has to know all of them from now on: of a topic that it hears of while Kafka is away, it would say
         # after 40 s that there is none.
         sizes = await _sizes(consumer, producer, names | changelogs)
-        shared = Shared(
-            Watch(settings.plan),
-            sizes["predictions"],
-            sizes["partials"],
-            settings.worker.max_record_bytes,
-            Metrics(version("driftline")),
-            Allowance(settings.worker.max_dead_letters_per_minute),
-        )
+        shared = _shared(settings, sizes)
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))
-        asking = await stack.enter_async_context(
-            opened(
-                AIOKafkaConsumer, settings.kafka, group_id=None, enable_auto_commit=False, max_partition_fetch_bytes=1
-            )
-        )
         sink = KafkaSink(producer, names | changelogs)
         yield Worker(settings, make_app(settings, datadir), shared, sink, Lookup(asking), follower), follower, sink
 

@@ -23,6 +23,7 @@ from driftline.streams.wire import Outgoing, Raw
 log = logging.getLogger(__name__)
 
 LONGEST_REST_S = 20.0
+BUSY_TICK_S = 2.0
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
 
@@ -265,7 +266,8 @@ class Pump(Generic[S]):
                 async with self._exclusive(partition, held) as is_ours:
                     if is_ours:
                         await self._emit(held, self._stage.idle(held.state))
-            await self.say_what_is_due(partition)
+            while await self.say_what_is_due(partition) and self._clock() - now < BUSY_TICK_S:  # noqa: ASYNC110
+                await asyncio.sleep(0)
             if now >= held.due_at and held.state.next_offset != held.saved_offset:
                 await self.checkpoint(partition)
 

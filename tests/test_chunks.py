@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -30,7 +29,8 @@ def write(stored: dict[bytes, bytes], key: bytes, value: bytes) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def small_chunks() -> Iterator[None]:
-    with patch.object(chunks, "CHUNK_BYTES", SMALL):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(chunks, "CHUNK_BYTES", SMALL)
         yield
 
 
