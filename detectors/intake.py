@@ -15,7 +15,7 @@ from driftline.detectors.duplicates import id_hashes, record_digests
 from driftline.detectors.events import Record, Violations, armed, constraint_event, outlier_event, violations
 from driftline.detectors.layout import CONSTRAINTS, Layout
 from driftline.detectors.online import Change, Online, outlier_p_values
-from driftline.detectors.partials import ChangePoint, Mark, Partial
+from driftline.detectors.partials import ChangePoint, Mark, Partial, bounded
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch, Prediction
 from driftline.detectors.values import level_of
@@ -36,6 +36,8 @@ class Profiled:
         (offset, reason) of records that can't be used.
     accepted, late, flushes, skipped
         How the others fared; ``flushes`` were flush marks, ``skipped`` were in the state already.
+    unmatched
+        Open windows of model versions whose baseline was retired.
     """
 
     partials: list[Partial] = field(default_factory=list)
@@ -46,6 +48,7 @@ class Profiled:
     late: int = 0
     flushes: int = 0
     skipped: int = 0
+    unmatched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,9 @@ def _count(each: Observed, seen: Columns, p_values: F64 | None, batch: Batch, ou
         window.add(seen.cells if len(starts) == 1 else seen.cells[:, here])
         in_window = here[broken.rows]
         window.add_violations(broken.constraints[in_window], broken.signals[in_window])
-        window.changes += [_change_point(change, rows, batch.partition) for change in changes if here[change.row]]
+        if changes:
+            points = [_change_point(change, rows, batch.partition) for change in changes if here[change.row]]
+            window.changes = list(bounded([*window.changes, *points]))
         records = _Records(rows, batch, Window(start, start + layout.plan.window_ms))
         out.events += _events(window, records, seen, Violations(*(part[in_window] for part in broken)))
         if p_values is not None:

@@ -11,7 +11,7 @@ from operator import attrgetter
 import numpy as np
 from msgspec import structs
 
-from driftline.detectors.arrays import I64, Mask
+from driftline.detectors.arrays import I64, Mask, little_endian
 from driftline.detectors.cell import Cell
 from driftline.detectors.intake import Profiled, Rows, take_in
 from driftline.detectors.partials import Mark, Partial
@@ -19,6 +19,7 @@ from driftline.detectors.pieces import Facts, Piece
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch, Flush, Prediction, is_name
 from driftline.detectors.silence import Clock, append_clock, closings
+from driftline.detectors.snapshot import Bookmark
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME, closed_through, flushed_through, is_late, reached, window_start
 
@@ -43,6 +44,12 @@ class PartitionState:
         The append times up to there.
     cells
         State per model version.
+    bookmark
+        The last record that was read; None before the first.
+    removed
+        Model versions whose saved cells are to be removed with the next snapshot; never saved.
+    left_out
+        What of the saved cells was left out because its baseline is gone, a line each; never saved.
     """
 
     partition: int
@@ -53,6 +60,9 @@ class PartitionState:
     clock: Clock = field(default_factory=Clock)
     cells: dict[ModelKey, Cell] = field(default_factory=dict)
     recent_ms: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    bookmark: Bookmark | None = None
+    removed: set[ModelKey] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
 
 
 def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionState, Profiled]:
@@ -72,6 +82,9 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
     The new state, whose ``next_offset`` is the batch's, and what is to be sent.
     """
     out, facts = Profiled(), Facts()
+    for key in watch.retired & state.cells.keys():
+        out.unmatched += len(state.cells.pop(key).windows)
+        state.removed.add(key)
     for part, flush in batch.parts():
         _take(state, part, watch, facts, out)
         if flush is not None:
@@ -291,7 +304,8 @@ def _partial(state: PartitionState, cell: Cell, start_ms: int, upto: int, append
         partition=state.partition,
         baseline=window.layout.baseline.hash,
         upto=upto,
-        vector=window.vector.astype("<i8").tobytes(),
+        vector=little_endian(window.vector),
+        itemsize=window.vector.itemsize,
         changes=tuple(window.changes),
         new_levels={signal: dict(names) for signal, names in window.new_levels.items()},
         duplicates=window.duplicates.dump(),

@@ -6,25 +6,29 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 import faust
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
 
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.sizes import MAX_RECORD_BYTES
 from driftline.detectors.watch import Watch
 from driftline.streams.allocator import keep_large_buffers_apart
 from driftline.streams.baselines import BaselineFollower
 from driftline.streams.batching import batch_scheduler
+from driftline.streams.chunks import CHUNK_BYTES
 from driftline.streams.config import Settings
 from driftline.streams.connection import KafkaUnreachable, faust_broker, faust_credentials, opened
 from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import MAX_FETCH_BYTES, bounded
 from driftline.streams.health import PORT, serving
 from driftline.streams.metrics import Metrics
+from driftline.streams.recreated import Lookup
 from driftline.streams.remedies import typed
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.stages import Shared
@@ -40,6 +44,11 @@ log = logging.getLogger(__name__)
 SEND_BYTES = 2**19
 """Of one produced batch; brokers take twice that. aiokafka keeps one request per broker under way, with one batch per
 partition in it: with its own 16 KiB, a snapshot of a thousand cells is hundreds of round trips, one after the other."""
+
+DEFAULT_MAX_BYTES = 1_048_588
+"""Of a record, or a batch of them, that Kafka takes unless it is told otherwise."""
+
+STATE_TABLES = ("profiles", "verdicts")
 
 STOP_TIMEOUT_S = 15.0
 """For the last snapshots. What follows takes some seconds more: altogether it must stay below a supervisor's patience."""
@@ -78,24 +87,43 @@ class KafkaSink:
     def __init__(self, producer: AIOKafkaProducer, topics: dict[str, str]) -> None:
         self._producer, self._topics = producer, topics
         self._refused: BaseException | None = None
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Ends with what the operator has to know of a record that Kafka has refused."""
 
     async def send(self, record: Outgoing) -> Awaitable[object]:
-        """Start to write; the result is the broker's acknowledgement."""
-        acknowledged: asyncio.Future[object] = await self._producer.send(
-            self._topics[record.topic],
-            record.value,
-            key=record.key,
-            partition=record.partition,
-            headers=list(record.headers),
-        )
-        acknowledged.add_done_callback(self._check)
+        """Start to write; the result is the broker's acknowledgement.
+
+        Raises
+        ------
+        OperatorError
+            Where the record is larger than any that may be sent.
+        """
+        topic = self._topics[record.topic]
+        value = record.value or (None if record.topic in STATE_TABLES else b"")
+        try:
+            acknowledged: asyncio.Future[object] = await self._producer.send(
+                topic, value, key=record.key, partition=record.partition, headers=list(record.headers)
+            )
+        except MessageSizeTooLargeError as error:
+            raise self._too_large(topic, len(record.value)) from error
+        acknowledged.add_done_callback(partial(self._check, topic, len(record.value)))
         return acknowledged
 
-    def _check(self, acknowledged: asyncio.Future[object]) -> None:
+    def _too_large(self, topic: str, size: int) -> OperatorError:
+        """Why a worker ends rather than try again: the same record would come again, at every start."""
+        return OperatorError(
+            f"topic {topic!r}: Kafka does not take a record of {size} bytes. driftline writes none above "
+            f"{MAX_RECORD_BYTES} (state: {CHUNK_BYTES}): set the topic's max.message.bytes to {DEFAULT_MAX_BYTES}, "
+            "Kafka's default"
+        )
+
+    def _check(self, topic: str, size: int, acknowledged: asyncio.Future[object]) -> None:
         error = None if acknowledged.cancelled() else acknowledged.exception()
         if error is None or self._refused is not None:
             return
         self._refused = error
+        if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)) and not self.failed.done():
+            self.failed.set_exception(self._too_large(topic, size))
         log.critical("Kafka refused a record for good: %s; nothing more is sent", error)
         # aiokafka would go on with the next batch. It asks its client in a task that starts after this callback.
         self._producer.client.send = self._refuse
@@ -157,14 +185,31 @@ def _wait_out_outages(producer: AIOKafkaProducer) -> None:
     producer._request_timeout_ms = int(OUTAGE_S * 1000)  # noqa: SLF001 - for `send` alone: how long it waits for room
 
 
+def _shared(settings: Settings, sizes: dict[str, int]) -> Shared:
+    """What both stages read, before the first baseline."""
+    worker = settings.worker
+    return Shared(
+        Watch(settings.plan),
+        sizes["predictions"],
+        sizes["partials"],
+        worker.max_record_bytes,
+        Metrics(version("driftline")),
+        Allowance(worker.max_dead_letters_per_minute),
+    )
+
+
 @asynccontextmanager
-async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFollower]]:
+async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFollower, KafkaSink]]:
     """Clients connected, baselines read, everything wired, nothing consumed yet."""
     topics = settings.topics
     async with AsyncExitStack() as stack:
-        consumer = await stack.enter_async_context(
-            opened(AIOKafkaConsumer, settings.kafka, group_id=None, enable_auto_commit=False)
-        )
+        consumer, asking = [
+            await stack.enter_async_context(opened(AIOKafkaConsumer, settings.kafka, group_id=None, **options))
+            for options in (
+                {"enable_auto_commit": False},
+                {"enable_auto_commit": False, "max_partition_fetch_bytes": 1},
+            )
+        ]
         producer = await stack.enter_async_context(
             opened(
                 AIOKafkaProducer,
@@ -177,44 +222,38 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         )
         _wait_out_outages(producer)
         names = msgspec.structs.asdict(topics)
-        changelogs = {name: f"{settings.worker.app_id}-{name}-changelog" for name in ("profiles", "verdicts")}
+        changelogs = {name: f"{settings.worker.app_id}-{name}-changelog" for name in STATE_TABLES}
         # The producer has to know all of them from now on: of a topic that it hears of while Kafka is away, it would say
         # after 40 s that there is none.
         sizes = await _sizes(consumer, producer, names | changelogs, settings)
-        shared = Shared(
-            Watch(settings.plan),
-            sizes["predictions"],
-            sizes["partials"],
-            settings.worker.max_record_bytes,
-            Metrics(version("driftline")),
-            Allowance(settings.worker.max_dead_letters_per_minute),
-        )
+        shared = _shared(settings, sizes)
         if advice := await stamps_by_producers(settings.kafka, topics.predictions):
             log.warning("%s", advice)
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))
-        yield Worker(settings, make_app(settings, datadir), shared, KafkaSink(producer, names | changelogs)), follower
+        sink = KafkaSink(producer, names | changelogs)
+        yield Worker(settings, make_app(settings, datadir), shared, sink, Lookup(asking), follower), follower, sink
 
 
 async def work(settings: Settings) -> None:
     """Run a worker until it is told to stop by SIGTERM or SIGINT, or fails."""
-    async with _wired(settings) as (worker, follower):
+    async with _wired(settings) as (worker, follower, sink):
         knobs = settings.worker
         async with serving(worker.shared.metrics, worker.unready, knobs.metrics_host, knobs.metrics_port) as port:
             if knobs.metrics_port is None and port != PORT:
                 log.warning("port %d is taken, by another worker perhaps; this one takes %d", PORT, port)
             log.info("metrics on http://%s:%d/metrics", knobs.metrics_host, port)
-            await _run(worker, follower)
+            await _run(worker, follower, sink)
 
 
-async def _run(worker: Worker, follower: BaselineFollower) -> None:
+async def _run(worker: Worker, follower: BaselineFollower, sink: KafkaSink) -> None:
     """Start, wait for the first thing that ends, stop in order."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    endless = (worker.tick(), worker.watch(), follower.follow(), worker.start(), stop.wait())
-    ticking, watching, *others = tasks = [asyncio.create_task(each) for each in endless]
+    endless = (worker.tick(), worker.watch(), follower.follow(), worker.start(), stop.wait(), sink.failed)
+    ticking, watching, *others = tasks = [asyncio.ensure_future(each) for each in endless]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in (ticking, watching):  # before the states are released: they would take them up again
         task.cancel()

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline.detectors import profile_snapshot, profiling, verdict, verdict_snapshot
+from driftline.detectors.fleet import FleetState, Judged
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import plan_from
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.records import Batch
-from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.windows import NO_TIME
 from driftline.streams import wire
 from tests.logs import extend, final_verdicts, plain, prediction, watching
