@@ -21,7 +21,7 @@ from driftline.detectors.baseline import Baseline
 from driftline.detectors.columns import columns
 from driftline.detectors.events import violations
 from driftline.detectors.layout import Layout
-from driftline.detectors.online import Online, outlier_p_values
+from driftline.detectors.online import Online, outlier_scores
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import Prediction
 
@@ -41,7 +41,7 @@ def taker(layout: Layout) -> Callable[[int, list[Any]], None]:
         violations(seen, layout)
         online = detectors[partition]
         online.feed(seen)
-        outlier_p_values([(online, seen)])
+        outlier_scores([(online, seen)])
         start_ms = np.array([prediction.timestamp for prediction in predictions]) // layout.plan.window_ms
         for start in np.unique(start_ms).tolist():
             here = seen.cells[:, start_ms == start]

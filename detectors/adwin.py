@@ -8,6 +8,7 @@ References
 Bifet and Gavalda (2007), Learning from time-changing data with adaptive windowing, SIAM Data Mining, 443-448.
 """
 
+import functools
 import math
 import operator
 import struct
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from river._river_rust.drift import AdaptiveWindowing  # river.drift would load 1000 modules for the same object
+from scipy.special import ndtri
 
 from driftline.detectors.arrays import F64
 from driftline.detectors.errors import DamagedState
@@ -25,6 +27,8 @@ Window: TypeAlias = Any
 LARGEST = 1e100
 """Largest magnitude: squares of larger values overflow, and an infinite variance blinds ADWIN for ever."""
 
+MOST_SEEDS = 1_000
+"""Values that a window is seeded with, at most."""
 _CLOCK, _MAX_BUCKETS, _MIN_WINDOW, _GRACE = 32, 5, 5, 10
 """River's defaults: values between two checks, buckets of one size, shortest side of a cut, values before a check."""
 _FORMAT = 1
@@ -66,6 +70,43 @@ def fresh(delta: float) -> Window:
         Significance of one check, in (0, 1).
     """
     return AdaptiveWindowing(delta, _CLOCK, _MAX_BUCKETS, _MIN_WINDOW, _GRACE)
+
+
+def seeded(delta: float, mean: float, spread: float, rows: int) -> Window:
+    """A window that has seen a baseline: values with this mean and standard deviation, as many as the baseline has rows.
+
+    At most a thousand, so that a change from the first record on is found about as soon as one later; and no more than
+    the baseline has, for its own mean is off by what its rows leave to chance. ADWIN keeps sums and variances only, so
+    normal quantiles stand for the values. They come in an order in which every stretch of them has nearly that mean, so
+    that they are no change themselves.
+
+    Examples
+    --------
+    >>> window = seeded(0.002, 0.5, 1.0, 200)
+    >>> window.get_width(), round(window.get_total() / 200, 9)
+    (200.0, 0.5)
+    """
+    window = fresh(delta)
+    window.__setstate__(_seeded_state(delta, mean, spread, min(rows, MOST_SEEDS)))
+    return window
+
+
+@functools.lru_cache(maxsize=1_000)
+def _seeded_state(delta: float, mean: float, spread: float, n: int) -> bytes:
+    """River's state after the seeds: every partition of a model begins with the same."""
+    changes, window = _feed(fresh(delta), delta, (mean + spread * _seeds(n)).tolist())
+    state: bytes = (fresh(delta) if changes else window).__getstate__()
+    return state
+
+
+@functools.lru_cache(maxsize=64)
+def _seeds(n: int) -> F64:
+    """Normal quantiles with mean 0 and variance 1, ordered by van der Corput's sequence: halves, quarters, eighths."""
+    places = np.arange(n)
+    radical = sum((places >> bit & 1) / 2.0 ** (bit + 1) for bit in range(MOST_SEEDS.bit_length()))
+    quantiles: F64 = ndtri((np.argsort(np.argsort(radical)) + 0.5) / n)
+    quantiles -= quantiles.mean()
+    return quantiles / (quantiles.std() or 1.0)
 
 
 def feed_all(windows: list[Window], deltas: Sequence[float], streams: F64) -> list[list[Change]]:

@@ -5,21 +5,28 @@ counts can be added. Bin i of a numeric signal holds ``edges[i-1] <= x < edges[i
 """
 
 import hashlib
+from math import isfinite
 from typing import Literal
 
 import msgspec
 import orjson
 
+from driftline.detectors import outlier_profile
 from driftline.detectors.errors import BUILD_BASELINE, OperatorError, UnknownFormat
 from driftline.detectors.further_levels import is_level_set
+from driftline.detectors.outlier_profile import OutlierProfile
 
 FORMAT = "driftline.baseline/2"
 N_TAILS, N_FEW = 10, 8
+N_STREAMS = 2
+LARGEST = 1e150
+"""Largest magnitude of a value that a profile can hold: the squares of larger ones are infinite."""
+MOST_ROWS = 2**53
 PREDICTION = "prediction"
 """Name of the signal that holds the model's output."""
 
 
-class NumericSignal(msgspec.Struct, tag="numeric", frozen=True, kw_only=True):
+class NumericSignal(msgspec.Struct, tag="numeric", frozen=True, kw_only=True, omit_defaults=True):
     """Profile of one numeric signal.
 
     Parameters
@@ -31,12 +38,18 @@ class NumericSignal(msgspec.Struct, tag="numeric", frozen=True, kw_only=True):
     missing, nonfinite
         Baseline rows without a value, and with NaN or an infinity.
     low, high
-        Bounds outside which a single value is called impossible.
+        Bounds outside which a value is counted as out of range.
+    least, most
+        Bounds that hardly one value in ten million lies beyond, so that a single one is told at once; values between
+        them and ``low`` or ``high`` are told where they are too many for chance. Infinite bounds are left out.
     mean, sd
         Of the finite values; reported, and the unit of the Wasserstein distance. Never compared with a threshold.
     tails
         Smallest and largest finite value and the quantiles between them and the outer edges, ascending, at the shares
         of ``normal_scores.TAIL_SHARES``. With the edges they turn a value into the normal score that ADWIN is fed.
+    fed
+        Mean and standard deviation of what the baseline's rows would feed the ADWIN of level, then that of spread; empty
+        where one value, or none, has most of the rows: changes of a rare event's rate are left to the windows.
     text
         Baseline rows whose value was text that holds a number. Such text is read as that number in live records too.
     markers
@@ -52,11 +65,14 @@ class NumericSignal(msgspec.Struct, tag="numeric", frozen=True, kw_only=True):
     mean: float
     sd: float
     tails: list[float]
+    least: float | None = None
+    most: float | None = None
+    fed: list[tuple[float, float]] = []
     text: int = 0
     markers: tuple[str, ...] = ()
 
 
-class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=True):
+class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=True, omit_defaults=True):
     """Profile of one categorical signal.
 
     Parameters
@@ -97,42 +113,6 @@ class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=
 
 
 Signal = NumericSignal | CategoricalSignal
-
-
-class OutlierProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """What half-space trees made of the baseline.
-
-    Parameters
-    ----------
-    features
-        Numeric features in the trees' column order.
-    low, high, centre
-        Per feature: the range that is scaled to [0, 1], and the median that stands in for a missing value.
-    window
-        Rows per reference window.
-    leaves
-        Reference leaf masses at the baseline's end, int16 of shape (trees, 2**height), zlib, base64.
-    scored
-        Number of baseline rows that got a score.
-    tail, tail_counts
-        High baseline scores, ascending, and how many baseline scores reach each: by them a score gets its rank.
-    mean_excess
-        Scale of the tail beyond the highest baseline score.
-    dispersion
-        Variance of the number of outliers per block over the binomial one, at least 1.
-    """
-
-    features: list[str]
-    low: list[float]
-    high: list[float]
-    centre: list[float]
-    window: int
-    leaves: str
-    scored: int
-    tail: list[float]
-    tail_counts: list[int]
-    mean_excess: float
-    dispersion: float
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -200,9 +180,16 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return baseline.checked()
 
     def checked(self) -> "Baseline":
-        """This baseline, if its signals are sound and its hash is its content's."""
+        """This baseline, if every window can be counted and judged by it and its hash is its content's."""
+        if not self.signals:
+            raise OperatorError(f"baseline {self.model}|{self.version}: signals: there must be at least one")
+        if not 0 < self.n <= MOST_ROWS or abs(self.effective_from_ms) > MOST_ROWS:
+            raise OperatorError(f"n = {self.n}, effective_from_ms = {self.effective_from_ms}: beyond 1 to 2**53")
         for name, signal in self.signals.items():
-            _check_signal(name, signal)
+            _check_signal(name, signal, self.n)
+        if self.outliers is not None:
+            numeric = {name for name, signal in self.signals.items() if isinstance(signal, NumericSignal)}
+            outlier_profile.check(self.outliers, numeric, self.n)
         if self.hash != (expected := content_hash(self)):
             raise OperatorError(
                 f"baseline {self.model}|{self.version}: hash is {self.hash!r} but the content's is {expected!r}; "
@@ -226,27 +213,46 @@ def content_hash(baseline: Baseline) -> str:
     return hashlib.sha256(content.to_json()).hexdigest()[:16]
 
 
-def _check_signal(name: str, signal: Signal) -> None:
+def _check_signal(name: str, signal: Signal, rows: int) -> None:
     """Refuse what would make counting impossible."""
+    others: tuple[int, ...]
     if isinstance(signal, NumericSignal):
-        bins, ascending = len(signal.edges) + 1, sorted(set(signal.edges)) == signal.edges
+        bins, others = len(signal.edges) + 1, (signal.missing, signal.nonfinite, signal.text)
     else:
-        bins, ascending = len(signal.levels), sorted(set(signal.levels)) == signal.levels
-        if not is_level_set(signal.further):
-            raise OperatorError(f"signals.{name}.further: no set of hashes")
-        if len(signal.few) != N_FEW:
-            raise OperatorError(f"signals.{name}.few: must be {N_FEW} counts")
+        bins, others = len(signal.levels), (signal.other, signal.missing, *signal.few)
     if len(signal.counts) != bins:
         raise OperatorError(f"signals.{name}.counts: {len(signal.counts)} counts for {bins} bins")
-    if not ascending:
-        raise OperatorError(f"signals.{name}: edges and levels must ascend, and differ")
-    if min([*signal.counts, *_other_counts(signal)]) < 0:
+    if min([*signal.counts, *others]) < 0:
         raise OperatorError(f"signals.{name}.counts: negative")
-    if isinstance(signal, NumericSignal) and (sorted(signal.tails) != signal.tails or len(signal.tails) != N_TAILS):
-        raise OperatorError(f"signals.{name}.tails: must be {N_TAILS} ascending values")
-
-
-def _other_counts(signal: Signal) -> tuple[int, ...]:
+    if max([*signal.counts, *others]) > rows:
+        raise OperatorError(f"signals.{name}.counts: more than the {rows} rows of the baseline")
     if isinstance(signal, NumericSignal):
-        return signal.missing, signal.nonfinite
-    return signal.other, signal.missing, *signal.few
+        _check_numbers(name, signal)
+    else:
+        _check_levels(name, signal)
+
+
+def _check_numbers(name: str, signal: NumericSignal) -> None:
+    if sorted(set(signal.edges)) != signal.edges:
+        raise OperatorError(f"signals.{name}: edges must ascend")
+    if sorted(signal.tails) != signal.tails or len(signal.tails) != N_TAILS:
+        raise OperatorError(f"signals.{name}.tails: must be {N_TAILS} ascending values")
+    moments = [each for pair in signal.fed for each in pair]
+    if not all(abs(each) <= LARGEST for each in (*signal.edges, *signal.tails, signal.mean, signal.sd, *moments)):
+        raise OperatorError(f"signals.{name}: edges, tails, moments must be finite, and at most {LARGEST:g}")
+    if len(signal.fed) not in (0, N_STREAMS):
+        raise OperatorError(f"signals.{name}.fed: must be empty, or moments of {N_STREAMS} streams")
+    if signal.sd < 0 or any(spread < 0 for _, spread in signal.fed):
+        raise OperatorError(f"signals.{name}.sd: negative")
+    bounds = [each for each in (signal.least, signal.low, signal.high, signal.most) if each is not None]
+    if not all(map(isfinite, bounds)) or sorted(bounds) != bounds:
+        raise OperatorError(f"signals.{name}.low: bounds must be finite and ascend: least, low, high, most")
+
+
+def _check_levels(name: str, signal: CategoricalSignal) -> None:
+    if sorted(set(signal.levels)) != signal.levels:
+        raise OperatorError(f"signals.{name}: levels must ascend, and differ")
+    if not is_level_set(signal.further):
+        raise OperatorError(f"signals.{name}.further: no set of hashes")
+    if len(signal.few) != N_FEW:
+        raise OperatorError(f"signals.{name}.few: must be {N_FEW} counts")

@@ -8,8 +8,10 @@ import numpy as np
 from driftline.detectors.alerts import Alert, Kind, Origin, Severity, Window, subject
 from driftline.detectors.arrays import I64, Mask
 from driftline.detectors.columns import Columns
-from driftline.detectors.layout import CONSTRAINTS, Layout
+from driftline.detectors.constraints import CONSTRAINTS
+from driftline.detectors.layout import Layout
 from driftline.detectors.new_levels import quoted
+from driftline.detectors.outliers import chance_of
 
 
 class Violations(NamedTuple):
@@ -27,16 +29,16 @@ def violations(seen: Columns, layout: Layout) -> Violations:
     """Find every value that breaks an armed constraint; and of the wrong type, also where the baseline has such."""
     k = len(layout.numeric)
     missing = layout.missing_cell[:, None]
-    low, high = layout.bounds
+    low, high = layout.constraints.bounds
     all_finite, all_known = bool(seen.finite.all()), bool((seen.cells[k:] < missing[k:] - 1).all())
     with np.errstate(invalid="ignore"):  # NaN compares as inside
         outside = (seen.numeric < low[:, None]) | (seen.numeric > high[:, None])
-    found = [*_places(outside & seen.finite, layout.armed["range"], "range", 0)]
+    found = [*_places(outside & seen.finite, layout.constraints.armed["range"], "range", 0)]
     if not (all_finite and all_known):
-        found += _places((seen.cells == missing) & ~seen.mistyped, layout.armed["null"], "null", 0)
-        found += _places(seen.cells[k:] == missing[k:] - 1, layout.armed["category"], "category", k)
+        found += _places((seen.cells == missing) & ~seen.mistyped, layout.constraints.armed["null"], "null", 0)
+        found += _places(seen.cells[k:] == missing[k:] - 1, layout.constraints.armed["category"], "category", k)
     if not all_finite:
-        found += _places(np.isinf(seen.numeric) & ~seen.mistyped[:k], layout.armed["finite"], "finite", 0)
+        found += _places(np.isinf(seen.numeric) & ~seen.mistyped[:k], layout.constraints.armed["finite"], "finite", 0)
     if seen.mistyped.any():
         found += _places(seen.mistyped, layout.typed, "type", 0)
     if not found:
@@ -47,7 +49,7 @@ def violations(seen: Columns, layout: Layout) -> Violations:
 
 def armed(broken: Violations, layout: Layout) -> Violations:
     """Those that are worth an event: numbers as text are none where the baseline has some, however they are counted."""
-    table = np.array([layout.armed[constraint] for constraint in CONSTRAINTS])
+    table = np.array([layout.constraints.armed[constraint] for constraint in CONSTRAINTS])
     kept = table[broken.constraints, broken.signals]
     return broken if kept.all() else Violations(*(part[kept] for part in broken))
 
@@ -57,6 +59,35 @@ def _places(broken: Mask, held: Mask, constraint: str, first: int) -> Iterator[I
     if broken.any():
         signals, rows = (broken & held[first : first + len(broken), None]).nonzero()
         yield np.array([rows, np.full_like(rows, CONSTRAINTS.index(constraint)), signals + first])
+
+
+def worth_telling(broken: Violations, seen: Columns, layout: Layout, before: I64, positions: I64) -> Violations:
+    """The values that are told, each by itself: those far beyond all bounds, and those that are too many for chance.
+
+    Parameters
+    ----------
+    broken
+        Violations of one window's records in a batch.
+    seen, layout
+        The batch's records, and what they are held against.
+    before
+        The window's violations until then, shape (constraints, signals).
+    positions
+        How many of the window's records there were up to each record of the batch, with it, shape (n,).
+    """
+    rows, constraints, signals = broken
+    code = constraints * len(layout.signals) + signals
+    order = code.argsort(kind="stable")
+    firsts = np.unique(code[order], return_index=True)[1]
+    nth = np.empty_like(code)
+    nth[order] = np.arange(code.size) - np.repeat(firsts, np.diff([*firsts, code.size])) + 1
+    counts = before.ravel()[code] + nth
+    told = layout.constraints.are_beyond_chance(constraints, signals, counts, positions[rows])
+    far = (constraints == CONSTRAINTS.index("range")).nonzero()[0]
+    least, most = layout.constraints.certain
+    values, of = seen.numeric[signals[far], rows[far]], signals[far]
+    told[far] |= (values < least[of]) | (values > most[of])
+    return Violations(*(each[told] for each in broken))
 
 
 class Record(NamedTuple):
@@ -74,11 +105,25 @@ def constraint_event(record: Record, layout: Layout, constraint: str, signal: st
     return _event(record, layout, "data_quality", "warning", signal, constraint, told, bound, phrase)
 
 
-def outlier_event(record: Record, layout: Layout, p_value: float) -> Alert:
+def outlier_event(record: Record, layout: Layout, score: float) -> Alert:
     """Alert for one record that is unlike the baseline's as a whole."""
-    threshold = layout.rule("half_space_trees").threshold
+    profile = layout.baseline.outliers
+    assert profile is not None  # it gave the score
+    p_value = chance_of(profile, score)
     phrase = f"is unlike any of the baseline's {layout.baseline.n} records taken together (p = {p_value:.1g})"
-    return _event(record, layout, "outlier", "warning", "", "half_space_trees", float(p_value), threshold, phrase)
+    return _event(
+        record, layout, "outlier", "warning", "", "half_space_trees", p_value, _of(layout, "half_space_trees"), phrase
+    )
+
+
+def joint_event(record: Record, layout: Layout, p_value: float) -> Alert:
+    """Alert for one record that is far out in several features at once."""
+    phrase = f"is far out in several features at once, unlike the baseline's {layout.baseline.n} (p = {p_value:.1g})"
+    return _event(record, layout, "outlier", "warning", "", "joint_range", p_value, _of(layout, "joint_range"), phrase)
+
+
+def _of(layout: Layout, detector: str) -> float | None:
+    return layout.rule(detector).threshold
 
 
 def _event(  # noqa: PLR0913 - one place fills in what all events share
@@ -104,7 +149,7 @@ def _event(  # noqa: PLR0913 - one place fills in what all events share
         detector=detector,
         value=value,
         threshold=threshold,
-        p_value=value if detector == "half_space_trees" else None,
+        p_value=value if kind == "outlier" else None,
         n=1,
         window=record.window,
         time_ms=record.event_ms,
@@ -117,7 +162,7 @@ def _event(  # noqa: PLR0913 - one place fills in what all events share
 
 def _outside(layout: Layout, signal: str, value: float) -> tuple[float | None, str]:
     place = layout.numeric.index(signal)
-    low, high = (float(each[place]) for each in layout.bounds)
+    low, high = (float(each[place]) for each in layout.constraints.bounds)
     bound = low if value < low else high
     return bound, f"= {value:.6g} lies outside [{low:.6g}, {high:.6g}]"
 

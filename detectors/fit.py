@@ -5,16 +5,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from driftline.detectors.baseline import PREDICTION, Baseline, Signal
+from driftline.detectors.baseline import LARGEST, PREDICTION, Baseline, NumericSignal, Signal
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.fit_categorical import categorical_signal
 from driftline.detectors.fit_numeric import numeric_signal
 from driftline.detectors.fit_outliers import outlier_profile
 from driftline.detectors.records import Value
 from driftline.detectors.training import CategoricalColumn, Column, NumericColumn, column_of
-
-LARGEST = 1e150
-"""Largest magnitude of a value that a profile can hold."""
 
 
 def fit(model: str, version: str, columns: Mapping[str, Column | Sequence[Value | dict[str, float]]]) -> Baseline:
@@ -52,8 +49,11 @@ def fit(model: str, version: str, columns: Mapping[str, Column | Sequence[Value 
         for name, column in typed.items()
         if isinstance(column, NumericColumn) and name != PREDICTION
     }
+    numeric = {name: signal for name, signal in signals.items() if isinstance(signal, NumericSignal)}
     n = max(lengths.values())
-    return Baseline(model=model, version=version, n=n, signals=signals, outliers=outlier_profile(features)).sealed()
+    return Baseline(
+        model=model, version=version, n=n, signals=signals, outliers=outlier_profile(features, numeric)
+    ).sealed()
 
 
 def _signal(name: str, column: Column) -> Signal:

@@ -11,10 +11,20 @@ from driftline.detectors.alerts import Alert, Origin, Window
 from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.columns import Chosen, Columns, columns_of
+from driftline.detectors.constraints import CONSTRAINTS
 from driftline.detectors.duplicates import id_hashes, record_digests
-from driftline.detectors.events import Record, Violations, armed, constraint_event, outlier_event, violations
-from driftline.detectors.layout import CONSTRAINTS, Layout
-from driftline.detectors.online import Change, Online, outlier_p_values
+from driftline.detectors.events import (
+    Record,
+    Violations,
+    armed,
+    constraint_event,
+    joint_event,
+    outlier_event,
+    violations,
+    worth_telling,
+)
+from driftline.detectors.layout import Layout, N
+from driftline.detectors.online import Change, Online, outlier_scores
 from driftline.detectors.partials import ChangePoint, Mark, Partial, bounded
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch, Prediction
@@ -119,10 +129,10 @@ def take_in(
     """
     observed = [each for cell, rows in groups for each in _observed(cell, rows, horizon_ms, watch, out)]
     seen = columns_of(batch.predictions, [Chosen(each.rows.places, each.layout) for each in observed])
-    p_values = outlier_p_values([(each.online, own) for each, own in zip(observed, seen, strict=True)])
+    scores = outlier_scores([(each.online, own) for each, own in zip(observed, seen, strict=True)])
     hashes = id_hashes(batch.predictions)
-    for each, own, chances in zip(observed, seen, p_values, strict=True):
-        _count(each, own, chances, batch, out)
+    for each, own, scored in zip(observed, seen, scores, strict=True):
+        _count(each, own, scored, batch, out)
         _sample(each, own, batch.predictions, hashes)
         _name_new_levels(each, own, batch.predictions)
 
@@ -211,26 +221,31 @@ def _by_layout(timely: Rows, layouts: Mapping[int, Layout | None]) -> Iterator[t
     return reversed(chosen)
 
 
-def _count(each: Observed, seen: Columns, p_values: F64 | None, batch: Batch, out: Profiled) -> None:
+def _count(each: Observed, seen: Columns, scores: F64 | None, batch: Batch, out: Profiled) -> None:
     """Count records in their windows and feed them to the detectors of change, in log order."""
     cell, layout, rows = each.cell, each.layout, each.rows
     broken = violations(seen, layout)
     changes = each.online.feed(seen) if each.online else []
+    joint = layout.joint.found(*_features(layout, seen)) if layout.joint else []
     starts = rows.starts
     for start in starts:
         here = rows.start_ms == start
         window = cell.window(start, layout)
-        window.add(seen.cells if len(starts) == 1 else seen.cells[:, here])
+        records = _Records(rows, batch, Window(start, start + layout.plan.window_ms))
         in_window = here[broken.rows]
-        window.add_violations(broken.constraints[in_window], broken.signals[in_window])
+        own = Violations(*(part[in_window] for part in broken))
+        if own.rows.size:
+            out.events += _events(window, records, seen, own, here)
+        window.add(seen.cells if len(starts) == 1 else seen.cells[:, here])
+        window.add_violations(own.constraints, own.signals)
         if changes:
             points = [_change_point(change, rows, batch.partition) for change in changes if here[change.row]]
             window.changes = list(bounded([*window.changes, *points]))
-        records = _Records(rows, batch, Window(start, start + layout.plan.window_ms))
-        out.events += _events(window, records, seen, Violations(*(part[in_window] for part in broken)))
-        if p_values is not None:
-            window.add_scored(p_values[here] <= layout.plan.outlier_share)
-            out.events += _outlier_events(window, records, np.where(here, p_values, 1.0))
+        if scores is not None:
+            assert layout.outlier_ranks is not None
+            window.add_scored(layout.outlier_ranks.are_outliers(scores[here]))
+        if joint or scores is not None:
+            out.events += _outlier_events(window, records, scores, dict(joint), here)
     out.accepted += rows.offsets.size
 
 
@@ -265,6 +280,12 @@ def _name_new_levels(each: Observed, seen: Columns, predictions: Sequence[Predic
         new_levels.count(each.cell.windows[start].new_levels, [levels[place] for place in own])
 
 
+def _features(layout: Layout, seen: Columns) -> tuple[F64, F64, Mask]:
+    """Values of the features whose surprises count, their normal scores, and which are finite."""
+    rows = layout.joint_rows
+    return seen.numeric[rows], seen.scores[rows], seen.finite[rows]
+
+
 def _change_point(change: Change, rows: Rows, partition: int) -> ChangePoint:
     offset, event_ms = int(rows.offsets[change.row]), int(rows.event_ms[change.row])
     return ChangePoint(change.signal, change.detector, partition, offset, event_ms, change.before, change.after)
@@ -287,20 +308,29 @@ class _Records:
         return level_of(self.batch.predictions[int(self.rows.places[row])], signal)
 
 
-def _events(window: OpenWindow, records: _Records, seen: Columns, broken: Violations) -> Iterator[Alert]:
-    """Alerts for the first broken constraints of a window."""
+def _events(window: OpenWindow, records: _Records, seen: Columns, broken: Violations, here: Mask) -> Iterator[Alert]:
+    """Alerts for the first values of a window that are worth one; the window does not hold these records yet."""
     layout = window.layout
-    broken = armed(broken, layout) if broken.rows.size else broken
-    for place in range(window.allow("data_quality", broken.rows.size)):
-        row, constraint, signal = (int(each[place]) for each in broken)
+    if broken.rows.size:
+        broken = armed(broken, layout)
+    before = layout.violations(window.vector).astype(np.int64)
+    told = worth_telling(broken, seen, layout, before, int(window.vector[N]) + here.cumsum())
+    for place in range(window.allow("data_quality", told.rows.size)):
+        row, constraint, signal = (int(each[place]) for each in told)
         name = layout.signals[signal]
         value = float(seen.numeric[signal, row]) if signal < len(layout.numeric) else records.level(row, name)
         yield constraint_event(records[row], layout, CONSTRAINTS[constraint], name, value)
 
 
-def _outlier_events(window: OpenWindow, records: _Records, p_values: F64) -> Iterator[Alert]:
-    """Alerts for the first records of a window that are unlike all of the baseline."""
+def _outlier_events(
+    window: OpenWindow, records: _Records, scores: F64 | None, joint: dict[int, float], here: Mask
+) -> Iterator[Alert]:
+    """Alerts for the first records of a window that are unlike all of the baseline, one a record."""
     layout = window.layout
-    found = (p_values <= (layout.rule("half_space_trees").threshold or 0.0)).nonzero()[0]
-    for row in found[: window.allow("outlier", found.size)].tolist():
-        yield outlier_event(records[row], layout, float(p_values[row]))
+    by_trees = set() if scores is None else set((here & (scores >= layout.alerting_score)).nonzero()[0].tolist())
+    found = sorted(by_trees | {row for row in joint if here[row]})
+    for row in found[: window.allow("outlier", len(found))]:
+        if scores is not None and row in by_trees:
+            yield outlier_event(records[row], layout, float(scores[row]))
+        else:
+            yield joint_event(records[row], layout, joint[row])

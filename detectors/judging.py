@@ -7,12 +7,12 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from driftline.detectors import outliers
 from driftline.detectors.alerts import Window, digest
 from driftline.detectors.arrays import I64
+from driftline.detectors.constraints import CONSTRAINTS
 from driftline.detectors.distances import DISTANCES
 from driftline.detectors.duplicates import thinned
-from driftline.detectors.layout import CONSTRAINTS, LATE, OUTLIERS, SCORED, Layout
+from driftline.detectors.layout import LATE, OUTLIERS, SCORED, Layout
 from driftline.detectors.marginal import Marginal
 from driftline.detectors.measuring import Distances, Evidence, Measured, measure
 from driftline.detectors.multiplicity import benjamini_hochberg, bonferroni
@@ -234,22 +234,21 @@ def _far(layout: Layout, signals: Mapping[str, SignalVerdict]) -> dict[str, str]
 
 def _counted(layout: Layout, vector: I64) -> OutlierVerdict:
     """Outliers of a window that is not judged."""
-    profile = layout.baseline.outliers
-    share = outliers.flagged(profile, layout.plan.outlier_share) / profile.scored if profile else 0.0
+    profile, ranks = layout.baseline.outliers, layout.outlier_ranks
+    share = ranks.flagged / profile.scored if profile and ranks else 0.0
     return OutlierVerdict(scored=int(vector[SCORED]), outliers=int(vector[OUTLIERS]), expected_share=round(share, 6))
 
 
 def _outlier_rate(evidence: Evidence) -> OutlierVerdict:
     """Test whether outliers are more frequent than in the baseline, allowing for their clumping and for repetitions."""
     layout = evidence.layout
-    counted, profile = _counted(layout, evidence.vector), layout.baseline.outliers
-    if profile is None or not counted.scored or not layout.rule("outlier_rate").enabled:
+    counted, profile, ranks = _counted(layout, evidence.vector), layout.baseline.outliers, layout.outlier_ranks
+    if profile is None or ranks is None or not counted.scored or not layout.rule("outlier_rate").enabled:
         return counted
-    in_baseline = outliers.flagged(profile, layout.plan.outlier_share)
     both = np.array([[counted.outliers, counted.scored - counted.outliers]])
     [[n_outliers, n_others]] = thinned(both, np.array([evidence.design_effect])).tolist()
     n_scored = n_outliers + n_others
-    p_value = two_proportion_p_value(n_outliers, n_scored, in_baseline, profile.scored, profile.dispersion)
+    p_value = two_proportion_p_value(n_outliers, n_scored, ranks.flagged, profile.scored, profile.dispersion)
     threshold = layout.rule("outlier_rate").threshold or 0.0
     return msgspec.structs.replace(counted, p_value=p_value, drift=p_value <= threshold)
 

@@ -17,26 +17,31 @@ from driftline.detectors.adwin_streams import STREAMS
 from driftline.detectors.alike import Alike, grouped
 from driftline.detectors.arrays import F64, I64, Counts, Mask
 from driftline.detectors.baseline import N_FEW, PREDICTION, Baseline, CategoricalSignal, NumericSignal
+from driftline.detectors.constraints import CONSTRAINTS, Constraints
 from driftline.detectors.halfspace import Masses
 from driftline.detectors.level_cells import rarity, reference_cells
-from driftline.detectors.outliers import Ranks, Scale, unpacked
+from driftline.detectors.outlier_profile import unpacked
+from driftline.detectors.outliers import Ranks, Scale, alerting_score
 from driftline.detectors.plan import Plan, Rule
 from driftline.detectors.segments import Segments
+from driftline.detectors.surprise import Joint, is_graded
 from driftline.detectors.values import Levels, places_of
 
 TOTALS = ("n", "late", "scored", "outliers")
 N, LATE, SCORED, OUTLIERS = range(len(TOTALS))
-CONSTRAINTS = ("type", "null", "range", "category", "finite")
-"""Per-record constraints, in the order of their counts."""
 
 
 class AdwinOf(NamedTuple):
-    """What one ADWIN watches, at which significance; the signal's row among the numeric ones."""
+    """What one ADWIN watches, at which significance; the signal's row among the numeric ones.
+
+    ``fed`` is the mean and standard deviation of what the baseline's rows would feed it.
+    """
 
     detector: str
     signal: str
     delta: float
     row: int
+    fed: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,10 @@ class Layout:
     def adwins(self) -> tuple[AdwinOf, ...]:
         """The ADWINs that the plan has on: those of level before those of spread, signals in the order of their cells."""
         return tuple(
-            AdwinOf(name, signal, rule.threshold, row)
-            for name in STREAMS
-            for row, signal in enumerate(self.numeric)
-            if (rule := self.rule(name, signal)).enabled and rule.threshold
+            AdwinOf(name, signal, rule.threshold, row, profile.fed[stream])
+            for stream, name in enumerate(STREAMS)
+            for row, (signal, profile) in enumerate(zip(self.numeric, self._numeric, strict=True))
+            if (rule := self.rule(name, signal)).enabled and rule.threshold and profile.fed
         )
 
     @cached_property
@@ -137,9 +142,29 @@ class Layout:
 
     @cached_property
     def outlier_ranks(self) -> Ranks | None:
-        """Ranks of outlier scores; None where no feature is numeric."""
+        """What ranks as an outlier; None where no feature is numeric."""
         profile = self.baseline.outliers
-        return Ranks.of(profile) if profile else None
+        return Ranks.of(profile, self.plan.outlier_share) if profile else None
+
+    @cached_property
+    def alerting_score(self) -> float:
+        """Half-space tree score from which a single record is told; infinite where none is."""
+        profile, threshold = self.baseline.outliers, self.rule("half_space_trees").threshold
+        found = alerting_score(profile, threshold) if profile and threshold else None
+        return np.inf if found is None else found
+
+    @cached_property
+    def joint(self) -> Joint | None:
+        """What tells records that are far out in two features at once; None where it is off or can't be told."""
+        profile, rule = self.baseline.outliers, self.rule("joint_range")
+        if profile is None or not rule.enabled or not rule.threshold:
+            return None
+        return Joint.of(profile, [self._numeric[row] for row in self.joint_rows], rule.threshold)
+
+    @cached_property
+    def joint_rows(self) -> list[int]:
+        """Places of the features whose surprises count among the numeric signals."""
+        return [row for row in self.tree_rows if is_graded(self._numeric[row])]
 
     @cached_property
     def masses(self) -> Masses | None:
@@ -172,13 +197,9 @@ class Layout:
         """The baseline's own rows as such a vector."""
         vector = self.zero()
         vector[N] = self.baseline.n
-        for name in self.numeric:
-            numeric = self.baseline.signals[name]
-            assert isinstance(numeric, NumericSignal)
+        for name, numeric in zip(self.numeric, self._numeric, strict=True):
             self.cells(vector, name)[:] = [*numeric.counts, numeric.missing, numeric.nonfinite]
-        for name in self.categorical:
-            categorical = self.baseline.signals[name]
-            assert isinstance(categorical, CategoricalSignal)
+        for name, categorical in zip(self.categorical, self._categorical, strict=True):
             self.cells(vector, name)[:] = reference_cells(categorical, self.baseline.n)
         return vector
 
@@ -194,8 +215,7 @@ class Layout:
     @cached_property
     def segments(self) -> Segments:
         """Search tables of the numeric signals."""
-        signals = self.baseline.signals.values()
-        return Segments.of([each for each in signals if isinstance(each, NumericSignal)], self.starts)
+        return Segments.of(self._numeric, self.starts)
 
     @cached_property
     def positions(self) -> dict[str, F64]:
@@ -204,9 +224,7 @@ class Layout:
         The open tails reach to the baseline's smallest and largest value.
         """
         found = {}
-        for name in self.numeric:
-            signal = self.baseline.signals[name]
-            assert isinstance(signal, NumericSignal)
+        for name, signal in zip(self.numeric, self._numeric, strict=True):
             least, most = min([signal.tails[0], *signal.edges]), max([signal.tails[-1], *signal.edges])
             ends = np.array([least, *signal.edges, most])
             found[name] = (ends[:-1] + ends[1:]) / 2 / (signal.sd or 1.0)
@@ -219,41 +237,9 @@ class Layout:
         return ends - np.array([2] * len(self.numeric) + [1] * len(self.categorical), np.int64)
 
     @cached_property
-    def bounds(self) -> tuple[F64, F64]:
-        """Bounds of each numeric signal, the plan's before the baseline's; infinite where the check is off."""
-        low, high = np.full(len(self.numeric), -np.inf), np.full(len(self.numeric), np.inf)
-        for place, name in enumerate(self.numeric):
-            signal, rule = self.baseline.signals[name], self.rule("range", name)
-            assert isinstance(signal, NumericSignal)
-            if rule.enabled:
-                low[place] = signal.low if rule.low is None else rule.low
-                high[place] = signal.high if rule.high is None else rule.high
-        return low, high
-
-    @cached_property
-    def armed(self) -> dict[str, Mask]:
-        """Per constraint, which signals it holds for: only what the baseline never did is worth an event.
-
-        Values of the wrong type are counted everywhere (``typed``).
-        """
-        signals = [self.baseline.signals[name] for name in self.signals]
-        never = {
-            "type": [not (isinstance(signal, NumericSignal) and signal.text) for signal in signals],
-            "null": [signal.missing == 0 for signal in signals],
-            "range": [isinstance(signal, NumericSignal) for signal in signals],
-            "category": [isinstance(signal, CategoricalSignal) and signal.closed for signal in signals],
-            "finite": [isinstance(signal, NumericSignal) and signal.nonfinite == 0 for signal in signals],
-        }
-        return {
-            constraint: np.array(
-                [
-                    held and bool(self.rule(constraint, name).enabled)
-                    for held, name in zip(never[constraint], self.signals, strict=True)
-                ],
-                np.bool_,
-            )
-            for constraint in CONSTRAINTS
-        }
+    def constraints(self) -> Constraints:
+        """What single values are held against."""
+        return Constraints(self.baseline, self.plan, self.numeric, self.signals)
 
     @cached_property
     def levels(self) -> list[Levels]:
@@ -279,6 +265,10 @@ class Layout:
         first, is_typed = int(self.starts[-1]) + CONSTRAINTS.index("type") * len(self.signals), self.typed.tolist()
         signals = [(row, name, self.baseline.signals[name]) for row, name in enumerate(self.numeric) if is_typed[row]]
         return {name: (each.text, first + row) for row, name, each in signals if isinstance(each, NumericSignal)}
+
+    @cached_property
+    def _numeric(self) -> list[NumericSignal]:
+        return [each for each in self.baseline.signals.values() if isinstance(each, NumericSignal)]
 
     @property
     def _categorical(self) -> list[CategoricalSignal]:

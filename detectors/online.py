@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from driftline.detectors.adwin import Window, feed_all, fresh
+from driftline.detectors.adwin import Window, feed_all, seeded
 from driftline.detectors.adwin_streams import STREAMS
-from driftline.detectors.arrays import F64, I64
+from driftline.detectors.arrays import F64
 from driftline.detectors.columns import Columns
 from driftline.detectors.halfspace import Masses, score_and_learn
 from driftline.detectors.layout import Layout
@@ -45,8 +45,8 @@ class Online:
 
     @classmethod
     def fresh(cls, layout: Layout) -> "Online":
-        """Detectors that have seen nothing but the baseline."""
-        windows = [fresh(each.delta) for each in layout.adwins]
+        """Detectors that have seen nothing but the baseline: its rows, as far as moments go, and its last leaves."""
+        windows = [seeded(each.delta, *each.fed, layout.baseline.n) for each in layout.adwins]
         return cls(layout, windows, layout.masses if layout.rule("half_space_trees").enabled else None)
 
     def feed(self, seen: Columns) -> list[Change]:
@@ -65,8 +65,8 @@ class Online:
         return sorted(changes, key=lambda change: change.row)  # however the log was cut into batches
 
 
-def outlier_p_values(fed: Sequence[tuple[Online | None, Columns]]) -> list[F64 | None]:
-    """Score rows against the masses of their model's trees, learn them, and return each score's p-value, shape (n,).
+def outlier_scores(fed: Sequence[tuple[Online | None, Columns]]) -> list[F64 | None]:
+    """Score rows against the masses of their model's trees, learn them, and return the scores, shape (n,).
 
     Models with equally many features share their trees, so their rows go down together: a few rows of each of many
     models cost as much as many rows of one. None where there are no trees.
@@ -81,7 +81,8 @@ def outlier_p_values(fed: Sequence[tuple[Online | None, Columns]]) -> list[F64 |
         start = 0
         for place, online, seen in forest:
             stop = start + seen.numeric.shape[1]
-            found[place] = _p_values(online, leaf[start:stop])
+            assert online.masses is not None
+            found[place], online.masses = score_and_learn(online.masses, leaf[start:stop])
             start = stop
     return found
 
@@ -91,12 +92,3 @@ def _unit_rows(online: Online, seen: Columns) -> F64:
     scale = online.layout.outlier_scale
     assert scale is not None  # where there are masses, there are trees
     return scale.unit_rows(seen.numeric[online.layout.tree_rows])
-
-
-def _p_values(online: Online, leaf: I64) -> F64:
-    """Score rows by the leaves that they fell into, and learn them."""
-    ranks = online.layout.outlier_ranks
-    assert ranks is not None
-    assert online.masses is not None
-    found, online.masses = score_and_learn(online.masses, leaf)
-    return ranks.p_values(found)

@@ -1,38 +1,28 @@
-"""Outlier scores in context: from a half-space tree score to its rank among the baseline's scores.
+"""Outliers in context: from a half-space tree score to its rank among the baseline's scores, and to a tail beyond them.
 
-Scores of half-space trees have no unit, so a threshold on the score itself means nothing; its rank does. Beyond the
-highest baseline score, where ranks end, the p-value goes on along a fitted tail: with t = -log(1 - score), for scores
-end at 1, exceedances of t over the baseline's top percent are close to exponential (peaks over threshold). Measured on
-400 000 drift-free records of four kinds each, 1 in 10 000 is exceeded 0 to 1.6 times as often, 1 in a million at most
-once.
+Scores of half-space trees have no unit, so a threshold on the score itself means nothing; its rank does. Which records
+of a window rank as outliers is decided by ranks, in which tied scores share the highest rank of them all. A single
+record is told by the fitted tail of t = -log(1 - score), where there is one and where it can be reached: scores end at
+the one that a record far out in every feature gets, and in few dimensions that is not rare enough.
 
 References
 ----------
 Siffer, Fouque, Termier and Largouët (2017), Anomaly detection in streams with extreme value theory, KDD, 1067-1075.
 """
 
-import base64
-import zlib
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
-from driftline.detectors.arrays import F64, I64, Ints, Mask
-from driftline.detectors.baseline import OutlierProfile
-from driftline.detectors.halfspace import Masses, grow, leaves
+from driftline.detectors import tails
+from driftline.detectors.arrays import F64, I64, Mask
+from driftline.detectors.halfspace import grow, leaves
+from driftline.detectors.outlier_profile import HEIGHT, N_TREES, OutlierProfile
 
-N_TREES = 25
-HEIGHT = 8
 WINDOW = 250
 """Records per reference window, as river has it."""
-
-TAIL_SCORES = 64
-TAIL_SHARE = 0.05
-"""A profile keeps at most so many of the highest baseline scores, down to this share."""
-
-FITTED_SHARE = 0.01
-"""Share of the highest baseline scores by which the tail is fitted and their clumping measured."""
+HIGHEST = 1e-9
+"""Least distance of a score from 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,106 +58,74 @@ class Scale:
         return unit.T
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Ranks:
-    """Chance of a score at least as high under the baseline: ``(1 + #{baseline >= score}) / (scored + 1)``.
+    """What a score means, held against the baseline's.
 
     Parameters
     ----------
-    tail
-        High baseline scores, ascending, shape (k,).
-    p_value
-        Of scores between them, shape (k + 1,). Scores below the stored tail get 1: they are no outliers under any
-        threshold that the profile can tell.
-    least
-        p-value with which the fitted tail beyond the highest begins.
-    mean_excess
-        Scale of that tail.
+    outlying
+        Scores from this one on rank within the plan's share of outliers; above 1 where none does.
+    flagged
+        Baseline rows that do.
     """
 
-    tail: F64
-    p_value: F64
-    least: float
-    mean_excess: float
+    outlying: float
+    flagged: int
 
     @classmethod
-    def of(cls, profile: OutlierProfile) -> "Ranks":
-        """Take them from a profile."""
-        reached = np.array([profile.scored, *profile.tail_counts])
-        return cls(
-            np.array(profile.tail), (1 + reached) / (profile.scored + 1), 1 / (profile.scored + 1), profile.mean_excess
-        )
+    def of(cls, profile: OutlierProfile, share: float) -> "Ranks":
+        """Ranks under a share of outliers: ``(1 + #{baseline >= score}) / (scored + 1)`` is at most that share.
 
-    def p_values(self, score: F64) -> F64:
-        """Look up scores, shape (n,)."""
-        ranked = self.p_value.take(self.tail.searchsorted(score, side="right"))
-        beyond = score > self.tail[-1]
-        if not beyond.any():
-            return ranked
-        further = _stretched(score) - _stretched(self.tail[-1:])
-        return np.where(beyond, np.exp(-further.clip(0.0) / self.mean_excess) * self.least, ranked)
+        Examples
+        --------
+        Of 99 rows, 9 score at least .5 and 1 at least .8; only the 1 ranks within two hundredths.
+
+        >>> profile = OutlierProfile(
+        ...     features=["x"], low=[0.0], centre=[0.5], high=[1.0], window=250, leaves="", scored=99,
+        ...     tail=[0.5, 0.8], tail_counts=[9, 1], dispersion=1.0,
+        ... )
+        >>> Ranks.of(profile, 0.02)
+        Ranks(outlying=0.8, flagged=1)
+        """
+        for score, count in zip(profile.tail, profile.tail_counts, strict=True):
+            if (1 + count) / (profile.scored + 1) <= share:
+                return cls(score, count)
+        return cls(float(np.nextafter(profile.tail[-1], np.inf)) if (1 / (profile.scored + 1) <= share) else 2.0, 0)
+
+    def are_outliers(self, score: F64) -> Mask:
+        """Which scores, shape (n,), rank as outliers."""
+        return score >= self.outlying
+
+
+def alerting_score(profile: OutlierProfile, chance: float) -> float | None:
+    """Score that a record reaches with this chance; None where the tail is not known, or ends before that.
+
+    Where the baseline's ranks can tell, they do: on ten thousand rows down to some in ten thousand.
+    """
+    ranks = Ranks.of(profile, chance)
+    if ranks.flagged or profile.score_tail is None:
+        return ranks.outlying if ranks.flagged else None
+    found = 1 - float(np.exp(-tails.reach(profile.score_tail, min(chance, profile.score_tail.share))))
+    return found if found < profile.highest else None
+
+
+def chance_of(profile: OutlierProfile, score: float) -> float:
+    """Chance of a record with a score at least as high, by ranks or, where that is less, by the tail; never 0."""
+    reached = [count for each, count in zip(profile.tail, profile.tail_counts, strict=True) if each <= score]
+    ranked = (1 + min(reached, default=profile.scored)) / (profile.scored + 1)
+    if profile.score_tail is None:
+        return ranked
+    [beyond] = tails.chance_beyond(profile.score_tail, stretched(np.array([score]))).tolist()
+    return min(ranked, beyond) if beyond < profile.score_tail.share else ranked
+
+
+def stretched(score: F64) -> F64:
+    """Scores on a scale without an upper end."""
+    found: F64 = -np.log(np.maximum(1 - score, HIGHEST))
+    return found
 
 
 def leaf_numbers(rows: F64) -> I64:
     """Leaf of each row in each tree, shape (n, trees); rows of shape (n, features) in [0, 1]."""
     return leaves(grow(rows.shape[1], N_TREES, HEIGHT), rows)
-
-
-def packed(leaf_counts: Ints) -> str:
-    """Leaf masses as text for a profile: int16, zlib, base64. A leaf's mass never exceeds the window of 250."""
-    return base64.b64encode(zlib.compress(leaf_counts.astype("<i2").tobytes(), 9)).decode()
-
-
-def unpacked(text: str) -> Ints:
-    """Leaf masses of shape (trees, leaves) from a profile's text."""
-    raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), N_TREES * 2**HEIGHT * 2)
-    return np.frombuffer(raw, "<i2").reshape(N_TREES, 2**HEIGHT).astype(np.int16)
-
-
-def _stretched(score: F64) -> F64:
-    """Scores on a scale without an upper end."""
-    found: F64 = -np.log(np.maximum(1 - score, 1e-9))
-    return found
-
-
-def profiled(blank: OutlierProfile, score: F64, masses: Masses) -> OutlierProfile:
-    """Complete a profile with the baseline's scores, shape (m,), and the masses at its end."""
-    descending = np.sort(score)[::-1]
-    ranks = np.unique(np.geomspace(1, max(1, TAIL_SHARE * score.size), TAIL_SCORES).astype(np.int64))
-    tail = np.unique(descending[ranks - 1])
-    top = _stretched(descending[: max(2, int(FITTED_SHARE * score.size))])
-    assert masses.reference is not None  # the rows filled two windows
-    profile: OutlierProfile = msgspec.structs.replace(
-        blank,
-        leaves=packed(masses.reference),
-        scored=score.size,
-        tail=tail.tolist(),
-        tail_counts=(score.size - descending[::-1].searchsorted(tail)).tolist(),
-        dispersion=dispersion(score >= np.quantile(score, 1 - FITTED_SHARE), blank.window),
-        mean_excess=max(1e-6, round(float(top[:-1].mean() - top[-1]), 6)),
-    )
-    return profile
-
-
-def dispersion(is_outlier: Mask, block: int) -> float:
-    """Variance of the outliers per block of records over the binomial variance, at least 1.
-
-    Scores of neighbours share one reference window, so outliers come in clumps; a test that took them for independent
-    would cry wolf.
-
-    Examples
-    --------
-    Two blocks of two: both outliers fall in one. The variance is 1, the binomial one 2 * 1/2 * 1/2.
-
-    >>> dispersion(np.array([True, True, False, False]), 2)
-    2.0
-    """
-    blocks = is_outlier[: is_outlier.size // block * block].reshape(-1, block).sum(axis=1)
-    share = float(is_outlier.mean())
-    expected = block * share * (1 - share)
-    return max(1.0, round(float(blocks.var()) / expected, 3)) if expected else 1.0
-
-
-def flagged(profile: OutlierProfile, share: float) -> int:
-    """How many baseline records rank within a share: what the outliers of a window are held against."""
-    return max((count for count in profile.tail_counts if (1 + count) / (profile.scored + 1) <= share), default=0)

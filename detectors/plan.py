@@ -109,6 +109,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         A window with fewer records is insufficient, never without drift.
     outlier_share
         Share of the baseline's records that rank as outliers; their rate in a window is tested against it.
+    events_per_million
+        False alerts on single records that a million records may bring, per kind of violation.
     events_per_window
         Single-record alerts per model version, kind, window and partition; the rest is counted.
     list_false_discovery
@@ -133,6 +135,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_ahead_ms: Ahead = 60_000
     min_rows: Rows = 100
     outlier_share: Annotated[float, Meta(gt=0, lt=0.5)] = 0.01
+    events_per_million: Annotated[float, Meta(gt=0, le=1_000_000)] = 1.0
     events_per_window: CountFromZero = 3
     list_false_discovery: Annotated[float, Meta(gt=0, lt=1)] = 0.05
     max_models: Count = 1_000
@@ -255,8 +258,10 @@ def _all_rules(plan: Plan) -> list[tuple[str, dict[str, Rule]]]:
     return places
 
 
-_PROBABILITIES = frozenset({"marginal", "adwin", "adwin_scale", "half_space_trees", "outlier_rate", "late_share"})
-_WHOLE = frozenset({"half_space_trees", "outlier_rate", "late_share"})
+_PROBABILITIES = frozenset(
+    {"marginal", "adwin", "adwin_scale", "half_space_trees", "joint_range", "outlier_rate", "late_share"}
+)
+_WHOLE = frozenset({"half_space_trees", "joint_range", "outlier_rate", "late_share"})
 _DISTANCES = frozenset({"psi", "js", "ks", "wasserstein", "chi2"})
 _FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {**dict.fromkeys(_PROBABILITIES | _DISTANCES, ("threshold",)), "range": ("low", "high")}
@@ -278,6 +283,7 @@ DETECTORS: Mapping[str, Rule] = MappingProxyType(
         "adwin": Rule(enabled=True, threshold=2e-5),
         "adwin_scale": Rule(enabled=True, threshold=2e-5),
         "half_space_trees": Rule(enabled=True, threshold=1e-6),
+        "joint_range": Rule(enabled=True, threshold=1e-6),
         "outlier_rate": Rule(enabled=True, threshold=0.00175),
         "late_share": Rule(enabled=True, threshold=0.2),
         "type": Rule(enabled=True),

@@ -45,6 +45,14 @@ class Segments:
         cell, *tables = (np.concatenate([row[place] for row in rows] or [np.zeros(0)]) for place in range(1, 5))
         return cls(cuts, first, cell.astype(np.int64), *tables)
 
+    def scores(self, values: F64) -> F64:
+        """Normal scores of finite values, shape (signals, n)."""
+        segment = self.first + np.array(
+            [cuts.searchsorted(row, "right") for cuts, row in zip(self.cuts, values, strict=True)]
+        )
+        found: F64 = self.score[segment] + self.slope[segment] * (values - self.start[segment])
+        return found
+
 
 def _table(signal: NumericSignal, first_cell: int) -> tuple[F64, I64, F64, F64, F64]:
     """Cuts, and per segment its cell, start, score at the start and slope."""

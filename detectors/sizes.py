@@ -2,9 +2,10 @@
 
 import orjson
 
+from driftline.detectors.constraints import CONSTRAINTS
 from driftline.detectors.duplicates import SAMPLE
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.layout import CONSTRAINTS, Layout
+from driftline.detectors.layout import Layout
 from driftline.detectors.new_levels import LONGEST, MOST_OF_WINDOW, MOST_TOLD
 from driftline.detectors.partials import MAX_CHANGES
 

@@ -214,6 +214,7 @@ def in_force_from(time_ms: int) -> str:
 
 def summary(found: Baseline, size: int) -> Iterator[str]:
     """Lines of text about a baseline whose file has so many bytes."""
+    from driftline.detectors.arming import described  # noqa: PLC0415 - scipy
     from driftline.detectors.marginal import minimum_detectable_effect  # noqa: PLC0415 - scipy
     from driftline.detectors.plan import Plan  # noqa: PLC0415 - likewise
 
@@ -223,9 +224,8 @@ def summary(found: Baseline, size: int) -> Iterator[str]:
     width = max(map(len, found.signals), default=0)
     for name, signal in found.signals.items():
         yield f"{name:{width}}  {_described(signal, found.n)}"
-    trees = found.outliers
     yield ""
-    yield "half-space trees: none" if trees is None else f"half-space trees: over {len(trees.features)} features"
+    yield from described(found, Plan(), WINDOW_SIZES[1])
     share = (Plan().threshold("marginal") or 0.0) / max(1, len(found.signals))
     effects = (f"{minimum_detectable_effect(n, found.n, share):.2f} sd of {n}" for n in WINDOW_SIZES)
     yield f"a window sees a shift of the mean, with probability 0.8, from: {', '.join(effects)} records"

@@ -29,6 +29,7 @@ class Numbers(NamedTuple):
     max_ahead_ms: int = 60_000
     max_open_windows: int = 100
     events_per_window: int = 3
+    events_per_million: float = 1.0
     default_model: str = "churn"
 
 
@@ -81,6 +82,7 @@ def _count_partition(
     claimed: list[int] = []
     opened: set[tuple[str, str, int]] = set()
     told: Counter[tuple[str, str, int]] = Counter()
+    here: dict[tuple[str, str, int], Counter[Any]] = {}
     for record in records:
         if (mark_ms := _flushed(record)) is not None:
             found.flushes += 1
@@ -116,8 +118,14 @@ def _count_partition(
             continue
         found.accepted += 1
         window.n += 1
+        own = here.setdefault((*key, start_ms), Counter())
+        own["records"] += 1
         for constraint, signal in _observe(window, features, baseline):
-            if told[(*key, start_ms)] < numbers.events_per_window:
+            own[constraint, signal] += 1
+            is_told = _is_far(constraint, features.get(signal), baseline["signals"][signal]) or _is_beyond_chance(
+                constraint, signal, own, baseline, numbers.events_per_million
+            )
+            if is_told and told[(*key, start_ms)] < numbers.events_per_window:
                 told[(*key, start_ms)] += 1
                 found.events.add((partition, record.offset, constraint, signal))
     watermark_ms = max(0, (highest_ms or 0) - numbers.lateness_ms)
@@ -238,6 +246,40 @@ def _flat(name: str, signals: dict[str, Any]) -> Any:
     return [] if isinstance(value, dict) and name != "prediction" else value
 
 
+def _is_far(constraint: str, value: Any, profile: dict[str, Any]) -> bool:
+    if constraint != "range":
+        return False
+    return bool(value < profile.get("least", -INFINITE) or value > profile.get("most", INFINITE))
+
+
+def _is_beyond_chance(
+    constraint: str, signal: str, own: Counter[Any], baseline: dict[str, Any], events_per_million: float
+) -> bool:
+    """Whether so many of the partition's records of a window can't be chance, as none of the baseline's did so."""
+    profiles = baseline["signals"]
+    held = sum(_never(constraint, profile) for profile in profiles.values())
+    rows = baseline["n"]
+    if constraint != "null":
+        rows -= profiles[signal]["missing"]
+    if constraint == "range":
+        rows -= profiles[signal]["nonfinite"]
+    n = own["records"]
+    return bool((n / (n + rows)) ** own[constraint, signal] <= events_per_million / 1e6 / held)
+
+
+def _never(constraint: str, profile: dict[str, Any]) -> bool:
+    is_numeric = profile["type"] == "numeric"
+    holds: dict[str, bool] = {
+        "type": True,
+        "null": profile["missing"] == 0,
+        "range": is_numeric,
+        "category": not is_numeric and profile["closed"],
+        "finite": is_numeric and profile["nonfinite"] == 0,
+    }
+    return holds[constraint]
+
+
+INFINITE = float("inf")
 _ORDER = ("type", "null", "range", "category", "finite")
 
 

@@ -134,6 +134,38 @@ def test_one_such_value_hides_every_later_change_from_river(blinding: float) -> 
     assert 1000 < Adwin(2e-4).feed(masked)[0].row < 1064
 
 
+@pytest.mark.parametrize("delta", [2e-5, 2e-4, 0.05, 0.3])
+@pytest.mark.parametrize("rows", [1, 2, 50, 999, 10**6])
+def test_a_seeded_window_holds_the_baselines_moments_and_no_change(rows: int, delta: float) -> None:
+    window, n = module.seeded(delta, 0.25, 2.0, rows), min(rows, module.MOST_SEEDS)
+    assert window.get_width() == n
+    assert window.get_total() / n == pytest.approx(0.25, abs=1e-9)
+    assert window.get_variance() / n == pytest.approx(4.0 if n > 1 else 0.0, rel=0.01)  # river holds the sum
+    assert module.dump(module.load(module.dump(window, delta), delta), delta) == module.dump(window, delta)
+
+
+@pytest.mark.parametrize("shift", [0.3, 0.5, 1.0])
+def test_a_shift_from_the_first_record_on_is_a_change(shift: float) -> None:
+    """The control is an empty window, which takes the shifted values for what they always were."""
+    for seed in range(10):
+        values = np.random.default_rng(seed).normal(shift, 1.0, 2_000)
+        [found] = module.feed_all([module.seeded(2e-5, 0.0, 1.0, 10_000)], [2e-5], values[None])
+        [unseeded] = module.feed_all([module.fresh(2e-5)], [2e-5], values[None])
+        assert found
+        assert found[0].row < 150 / shift**2
+        assert unseeded == []
+
+
+def test_without_drift_changes_are_below_one_in_a_million() -> None:
+    """Four million values after baselines of 300 rows, whose own mean is off by a twentieth."""
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(40):
+        mean = rng.normal(0.0, 300**-0.5)
+        [changes] = module.feed_all([module.seeded(2e-5, mean, 1.0, 300)], [2e-5], rng.normal(size=(1, 100_000)))
+        found += bool(changes)
+    assert found <= 2
+
+
 def mutated(dumped: bytes, rng: np.random.Generator) -> bytes:
     """Flip, overwrite, cut, lengthen, or replace altogether."""
     damaged = bytearray(dumped)

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -22,6 +23,7 @@ from driftline.streams.metrics import Metrics
 from driftline.streams.stages import Shared
 from tests.fleet import Workers, publish, settings_for, topic_sizes
 from tests.logs import churn, fraud, watching
+from tests.test_outlier_profile import changed, valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,3 +178,20 @@ def test_a_state_is_not_restored_before_the_baselines_that_were_published_until_
                 await (client.close() if client is admin else client.stop())
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("place", ["leaves", "tail", "features"])
+def test_a_sealed_baseline_with_a_damaged_profile_is_counted_and_the_next_one_taken(place: str) -> None:
+    value = {"leaves": "AAAA", "tail": [], "features": ["x", "y", "nobody"]}[place]
+    follower, shared = following()
+    for offset, raw in enumerate([changed(f"outliers.{place}", value), b"{}", valid()]):
+        follower._take_one(Record(b"m|1", raw, 0, offset))
+        assert len(shared.watch.layouts) == (offset == 2)
+    [refused] = [
+        sample.value
+        for metric in shared.metrics.refused_baselines.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    ]
+    assert refused == 2
+    assert orjson.loads(valid())["hash"] == shared.watch.layouts["m", "1"][0].baseline.hash

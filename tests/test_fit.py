@@ -19,8 +19,9 @@ from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSig
 from driftline.detectors.distances import psi
 from driftline.detectors.errors import OperatorError, UnknownFormat
 from driftline.detectors.fit import fit
+from driftline.detectors.fit_bounds import bounds_of
 from driftline.detectors.fit_categorical import MAX_LEVELS
-from driftline.detectors.fit_numeric import numeric_signal, plausible_bounds, short
+from driftline.detectors.fit_numeric import numeric_signal, short
 from driftline.detectors.further_levels import FurtherLevels
 
 finite = st.floats(-1e12, 1e12)
@@ -152,7 +153,8 @@ def test_edges_are_short_to_write_and_finer_than_any_bin() -> None:
 def test_bounds_are_twice_as_far_from_the_middle_and_keep_the_sign(
     values: list[float], bounds: tuple[float, float]
 ) -> None:
-    assert plausible_bounds(np.array(values)) == bounds
+    found = bounds_of(np.array(values))
+    assert (found.low, found.high) == bounds
 
 
 def test_nothing_but_missing_is_a_profile_all_the_same() -> None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from driftline.detectors.baseline import CategoricalSignal, NumericSignal
 from driftline.detectors.columns import columns
+from driftline.detectors.constraints import CONSTRAINTS
 from driftline.detectors.fit import fit
-from driftline.detectors.layout import CONSTRAINTS, TOTALS, Layout, N
+from driftline.detectors.layout import TOTALS, Layout, N
 from driftline.detectors.normal_scores import knots
 from driftline.detectors.plan import Plan, plan_from
 from tests.logs import churn, plain, prediction
@@ -91,18 +92,18 @@ def test_bounds_are_the_plans_before_the_baselines_and_open_where_the_check_is_o
             }
         }
     )
-    low, high = Layout.of(churn(), plan).bounds
+    low, high = Layout.of(churn(), plan).constraints.bounds
     own = [(numeric(name).low, numeric(name).high) for name in ("age", "income", "prediction")]
     assert list(zip(low, high, strict=True)) == [(own[0][0], 120.0), (-np.inf, np.inf), own[2]]
 
 
 def test_only_what_the_baseline_never_did_is_a_constraint() -> None:
-    held = {name: set(np.array(LAYOUT.signals)[mask]) for name, mask in LAYOUT.armed.items()}
+    held = {name: set(np.array(LAYOUT.signals)[mask]) for name, mask in LAYOUT.constraints.armed.items()}
     assert held["null"] == {"age", "prediction", "country"}  # income and device had nulls
     assert held["category"] == {"country", "device"}
     assert held["finite"] == held["range"] == {"age", "income", "prediction"}
     rare = fit("m", "1", {"colour": ["red"] * 99 + ["mauve"], "x": [1.0] * 99 + [float("inf")]})
-    armed = Layout.of(rare, Plan()).armed
+    armed = Layout.of(rare, Plan()).constraints.armed
     assert not armed["category"].any()  # a level that was seen once: others are to be expected
     assert not armed["finite"].any()
 
@@ -110,5 +111,5 @@ def test_only_what_the_baseline_never_did_is_a_constraint() -> None:
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 def test_each_constraint_can_be_switched_off(constraint: str) -> None:
     plan = plan_from({"detectors": {constraint: {"enabled": False}}})
-    assert not Layout.of(plain(), plan).armed[constraint].any()
-    assert Layout.of(plain(), Plan()).armed[constraint].any()
+    assert not Layout.of(plain(), plan).constraints.armed[constraint].any()
+    assert Layout.of(plain(), Plan()).constraints.armed[constraint].any()

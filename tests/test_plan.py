@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from driftline.detectors.adwin_streams import STREAMS
+from driftline.detectors.constraints import CONSTRAINTS
 from driftline.detectors.distances import DISTANCES
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.layout import CONSTRAINTS
 from driftline.detectors.plan import _DISTANCES, DETECTORS, Plan, plan_from
 
 LAYERED = plan_from(
@@ -38,7 +38,7 @@ def test_a_rule_is_looked_up_from_the_special_to_the_general_field_by_field() ->
 
 
 def test_every_detector_has_a_shipped_rule() -> None:
-    others = {"marginal", "missing", "unseen", "half_space_trees", "outlier_rate", "late_share"}
+    others = {"marginal", "missing", "unseen", "half_space_trees", "joint_range", "outlier_rate", "late_share"}
     assert DETECTORS.keys() == {*DISTANCES, *CONSTRAINTS, *STREAMS, *others}
     assert DISTANCES.keys() == _DISTANCES  # or a rule could give the missing one no threshold
 

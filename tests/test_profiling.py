@@ -226,7 +226,7 @@ def test_a_shift_is_a_change_point_at_the_record_where_it_was_found() -> None:
     assert (first.signal, first.detector, first.partition, first.event_ms) == ("x", "adwin", 0, START_MS)
     assert 3000 < first.offset < 3500
     assert first.before < 0.1
-    assert first.after > 0.2
+    assert first.after > 0.1  # most of what it keeps is from before the change
     assert {change.signal for change in changes} == {"x"}
     assert [change.offset for change in changes] == sorted(change.offset for change in changes)
 

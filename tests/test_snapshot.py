@@ -151,7 +151,7 @@ def test_a_threshold_that_was_changed_starts_its_detector_afresh_and_leaves_the_
     assert now
     assert before
     for of, window, was in zip(now.layout.adwins, now.windows, before.windows, strict=True):
-        expected = adwin.fresh(0.5) if of.detector == "adwin" else was
+        expected = adwin.seeded(0.5, of.fed[0], of.fed[1], 1000) if of.detector == "adwin" else was
         assert adwin.dump(window, of.delta) == adwin.dump(expected, of.delta)
 
 
