@@ -7,7 +7,7 @@ from typing import Generic
 
 from driftline.detectors.windows import NO_TIME
 from driftline.streams.chunks import Chunks
-from driftline.streams.seams import S
+from driftline.streams.seams import SETTLING_S, S
 
 
 @dataclass(slots=True)
@@ -40,3 +40,22 @@ class Held(Generic[S]):
     waits_turn: int = 0
     """And how many batches had been taken then."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def idle_claim(self, appended_ms: int, now: float) -> int | None:
+        """Append time up to which a silent partition held no further record, if its log still ends where the state does.
+
+        Which append times there are is learnt from other partitions. Whatever is appended to this one once such a time
+        has been known for a while has a later one. So if its log, asked for its end after that, has no more than the
+        state, it holds no further record up to that time: a fact, which the clock only finds out.
+
+        Parameters
+        ----------
+        appended_ms
+            Highest append time that is known now.
+        now
+            Monotonic seconds.
+        """
+        if not self.told_idle or (self.seen is not None and now - self.seen[1] < SETTLING_S):
+            return None
+        known, self.seen = self.seen, (appended_ms, now)
+        return known[0] if known is not None and known[0] > self.idle_through_ms else None

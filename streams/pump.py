@@ -15,7 +15,7 @@ from driftline.detectors.snapshot import Bookmark
 from driftline.streams.chunks import Chunks
 from driftline.streams.held import Held
 from driftline.streams.recreated import bookmark_after
-from driftline.streams.seams import SETTLING_S, Polled, S, Sink, Stage, Store
+from driftline.streams.seams import Polled, S, Sink, Stage, Store
 from driftline.streams.turns import REST_S, Turns
 from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
@@ -274,20 +274,10 @@ class Pump(Generic[S]):
         await self._tell_how_long_idle()
 
     async def _tell_how_long_idle(self) -> None:
-        """Say up to which append time nothing was appended to idle partitions.
-
-        Which append times there are is learnt from other partitions. Whatever is appended to a partition once such a
-        time has been known for a while has a later one. So if its log, asked for its end after that, still ends where
-        the state does, it holds no further record up to that time: a fact, which the clock only finds out. Where
-        records wait to be read, nothing is said.
-        """
-        now, through_ms = self._clock(), dict[int, int]()
-        for partition, held in self._held.items():
-            if not held.told_idle or (held.seen is not None and now - held.seen[1] < SETTLING_S):
-                continue
-            if held.seen is not None and held.seen[0] > held.idle_through_ms:
-                through_ms[partition] = held.seen[0]
-            held.seen = self._stage.appended_ms(), now
+        """Say up to which append time nothing was appended to idle partitions. Where records wait, nothing is said."""
+        now, appended_ms = self._clock(), self._stage.appended_ms()
+        claims = {partition: held.idle_claim(appended_ms, now) for partition, held in self._held.items()}
+        through_ms = {partition: claim for partition, claim in claims.items() if claim is not None}
         ends = await self._store.ends(through_ms) if through_ms else {}
         for partition, end in ends.items():
             held_now = self._held.get(partition)

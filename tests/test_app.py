@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.app import KafkaSink
+from driftline.streams.sink import KafkaSink
 from driftline.streams.wire import Outgoing
 
 LIMITS = {"the broker's": 1000, "the client's": 2**22}
