@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 
 from driftline.detectors.arrays import I64
+from driftline.detectors.duplicates import is_sample
+from driftline.detectors.new_levels import LONGEST, MOST_OF_WINDOW
 from driftline.detectors.windows import NO_TIME
 
 FACTS = 1000
@@ -57,6 +59,10 @@ def bounded(changes: Iterable[ChangePoint]) -> tuple[ChangePoint, ...]:
     return tuple(kept)
 
 
+MOST_TIMES = 2**48
+"""No level comes so often in a window: sums over partitions do not wrap."""
+
+
 class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
     """Counts of one window of one model version in one partition: cumulative, so the newest replaces the others.
 
@@ -104,6 +110,17 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
         """Bytes of what it counts, about."""
         names = sum(len(name) for names in self.new_levels.values() for name in names)
         return len(self.vector) + len(self.duplicates) + names
+
+    @property
+    def has_sound_samples(self) -> bool:
+        """Whether names and sample are as short as stage 1 makes them."""
+        names = [name for names in self.new_levels.values() for name in names]
+        return (
+            len(names) <= MOST_OF_WINDOW
+            and max(map(len, names), default=0) <= LONGEST
+            and all(0 < n < MOST_TIMES for names in self.new_levels.values() for n in names.values())
+            and is_sample(self.duplicates)
+        )
 
     def counts(self) -> I64:
         """The flat vector."""

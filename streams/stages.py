@@ -286,7 +286,7 @@ def _sound(item: Partial | Mark, watch: Watch) -> Partial | Mark:
     else:
         layout = watch.by_hash((item.model, item.version), item.baseline)
         is_sound = item.size == layout.size if layout else item.size >= 0
-        is_sound = is_sound and bool((item.counts() >> COUNT_BITS == 0).all())
+        is_sound = is_sound and bool((item.counts() >> COUNT_BITS == 0).all()) and item.has_sound_samples
     if not is_sound:
         raise RecordError("invalid_partial", "it does not fit its baseline, or no partition")
     return item

@@ -400,6 +400,11 @@ def test_what_another_program_writes_to_partials_ends_no_worker(caplog: pytest.L
     vectors = [b"", b"123", bytes(8), (-layout.reference).tobytes(), layout.reference.tobytes() + bytes(8)]
     hostile = [msgspec.structs.replace(sound, start_ms=START_MS, vector=vector) for vector in vectors]
     hostile += [msgspec.structs.replace(sound, start_ms=START_MS, itemsize=size) for size in (-1, 0, 3, 4)]
+    hostile += [
+        msgspec.structs.replace(sound, start_ms=START_MS, duplicates=raw) for raw in (b"1", bytes(9), b"\xff" * 99)
+    ]
+    levels = [{"x": {"x" * 65: 1}}, {"x": {f"{n}": 1 for n in range(65)}}, {"x": {"x": 2**60}}, {"x": {"x": -1}}]
+    hostile += [msgspec.structs.replace(sound, start_ms=START_MS, new_levels=each) for each in levels]
     marks = [Mark(place, 2, START_MS + YEAR_MS) for place in (0, 1)]
     sent = [*map(wire.partial_record, [sound, *hostile])]
     for mark in (Mark(5, 2, 0), Mark(0, 0, 0), *marks):
