@@ -3,11 +3,15 @@
 A window is final at the smallest append time A at which
 
 - at least one partition has closed it by records that were appended up to A, and
-- every other partition has closed it too, or is idle at A: no record was appended to it in the ``idle_after_ms`` up to A.
+- every other partition has closed it too, or is idle at A: no record was appended to it in the ``idle_after_ms`` up to
+  A, while one of those that have closed it was not silent itself.
 
 A partition that has closed the window gives its complete part. An idle one gives its records that were appended up to
 A; what it adds later comes too late. Marks carry the facts that this takes: at which append time a partition closed
 what, and from when to when it was idle. A partition whose mark says nothing of A is waited for.
+
+Silence while nobody sends tells nothing: a file that is published after a quiet night closes hours of windows in one
+partition a moment before its first record reaches the next.
 
 A window's moment never lies before that of an earlier window, so finality is one moving bound.
 """
@@ -19,7 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from driftline.detectors.partials import Mark
+from driftline.detectors.partials import Closed, Mark
 from driftline.detectors.windows import NO_TIME
 
 EVER = 1 << 62
@@ -46,9 +50,9 @@ def merged(known: Mark | None, mark: Mark) -> Mark:
 
     Examples
     --------
-    >>> known = merged(None, Mark(0, 2, 60, appended_ms=7, closings=((60, 7),)))
-    >>> merged(known, Mark(0, 2, 120, appended_ms=9, closings=((60, 7), (120, 9)))).closings
-    ((60, 7), (120, 9))
+    >>> known = merged(None, Mark(0, 2, 60, appended_ms=7, closings=((60, 7, 0),)))
+    >>> merged(known, Mark(0, 2, 120, appended_ms=9, closings=((60, 7, 0), (120, 9, 0)))).closings
+    ((60, 7, 0), (120, 9, 0))
 
     An idle partition is told of again and again.
 
@@ -76,7 +80,7 @@ def moments(marks: Mapping[int, Mark], final_ms: int) -> list[Moment]:
     --------
     Partition 1 never held a record, and nothing was appended to it up to the time 50 000.
 
-    >>> moments({0: Mark(0, 2, 60, closings=((60, 47_000),)), 1: Mark(1, 2, 0, idle_spans=((29_999, 50_001),))}, 0)
+    >>> moments({0: Mark(0, 2, 60, closings=((60, 47_000, 30_000),)), 1: Mark(1, 2, 0, idle_spans=((29_999, 50_001),))}, 0)
     [Moment(end_ms=60, appended_ms=47000)]
     """
     if not marks or len(marks) < next(iter(marks.values())).partitions:
@@ -129,13 +133,14 @@ def _moment(marks: Mapping[int, Mark], end_ms: int) -> int | None:
 
     From the first closing on, every partition may put the moment off to where it has closed the window or is idle.
     """
-    closed = {place: _closed_at(mark, end_ms) for place, mark in marks.items()}
-    at = min((each for each in closed.values() if each is not None), default=None)
+    closed = {place: each for place, mark in marks.items() if (each := _closed(mark, end_ms)) is not None}
+    at = min((appended_ms for _, appended_ms, _ in closed.values()), default=None)
+    witness_ms = min((max(closing[1:]) for closing in closed.values()), default=EVER)
     settled = False
     while at is not None and not settled:
         settled = True
         for place, mark in marks.items():
-            allowed = _allowed(mark, closed[place], at)
+            allowed = _allowed(mark, closed[place][1] if place in closed else EVER, at, witness_ms)
             if allowed is None:
                 return None
             settled = settled and allowed == at
@@ -143,17 +148,21 @@ def _moment(marks: Mapping[int, Mark], end_ms: int) -> int | None:
     return at
 
 
-def _closed_at(mark: Mark, end_ms: int) -> int | None:
-    """Append time at which a partition closed the windows that end there, if it has."""
+def _closed(mark: Mark, end_ms: int) -> Closed | None:
+    """How a partition closed the windows that end there, if it has."""
     place = bisect_left(mark.closings, end_ms, key=itemgetter(0))
-    return mark.closings[place][1] if place < len(mark.closings) else None
+    return mark.closings[place] if place < len(mark.closings) else None
 
 
-def _allowed(mark: Mark, closed_at: int | None, at: int) -> int | None:
-    """First append time from ``at`` on at which a partition lets a window be final; None while none is known."""
-    if closed_at is not None and closed_at <= at:
+def _allowed(mark: Mark, closed_at: int, at: int, witness_ms: int) -> int | None:
+    """First append time from ``at`` on at which a partition lets a window be final; None while none is known.
+
+    It may be idle from ``witness_ms`` on.
+    """
+    if closed_at <= at:
         return at
-    place = bisect_right(mark.idle_spans, at, key=itemgetter(1))
+    idle_at = max(at, witness_ms)
+    place = bisect_right(mark.idle_spans, idle_at, key=itemgetter(1))
     since = mark.idle_spans[place][0] if place < len(mark.idle_spans) else EVER
-    first = min(max(since, at), EVER if closed_at is None else closed_at)
+    first = min(max(since, idle_at), closed_at)
     return None if first == EVER else first

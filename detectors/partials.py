@@ -127,6 +127,10 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
         return np.frombuffer(self.vector, f"<u{self.itemsize}").astype(np.int64)
 
 
+Closed = tuple[int, int, int]
+"""End of a window, the append time at which it was closed, and the one from which on that shows others idle."""
+
+
 class Mark(msgspec.Struct, frozen=True, tag="mark"):
     """How far an input partition has come; written to every partition of topic ``partials``.
 
@@ -142,7 +146,8 @@ class Mark(msgspec.Struct, frozen=True, tag="mark"):
     appended_ms
         Up to which append time the log is known, 0 for none; ``NO_TIME`` where the last timestamp was its producer's.
     closings
-        Ends of windows that were closed since the mark before, each with the append time at which that was.
+        Ends of windows that were closed since the mark before, each with the append time at which that was, and the one
+        from which on it shows that a silent partition is idle: ``idle_after_ms`` after this partition's last silence.
     idle_spans
         Append times ``[since, until)`` at which the partition was idle. A later mark may tell more of the last one.
     """
@@ -152,7 +157,7 @@ class Mark(msgspec.Struct, frozen=True, tag="mark"):
     closed_ms: int
     idle: bool = False
     appended_ms: int = NO_TIME
-    closings: tuple[tuple[int, int], ...] = ()
+    closings: tuple[Closed, ...] = ()
     idle_spans: tuple[tuple[int, int], ...] = ()
 
     def parts(self) -> Iterator["Mark"]:
@@ -160,15 +165,15 @@ class Mark(msgspec.Struct, frozen=True, tag="mark"):
 
         Examples
         --------
-        >>> [part.closed_ms for part in Mark(0, 1, 9999, closings=tuple((end, 0) for end in range(1, 2001))).parts()]
+        >>> [part.closed_ms for part in Mark(0, 1, 9999, closings=tuple((end, 0, 0) for end in range(1, 2001))).parts()]
         [1000, 2000, 9999]
         """
         if len(self.idle_spans) + len(self.closings) <= FACTS:
             yield self
             return
         for start in range(0, len(self.idle_spans), FACTS):
-            some = self.idle_spans[start : start + FACTS]
-            yield msgspec.structs.replace(self, closed_ms=0, closings=(), idle_spans=some)
+            spans = self.idle_spans[start : start + FACTS]
+            yield msgspec.structs.replace(self, closed_ms=0, closings=(), idle_spans=spans)
         for start in range(0, len(self.closings), FACTS):
             some = self.closings[start : start + FACTS]
             yield msgspec.structs.replace(self, closed_ms=some[-1][0], closings=some, idle_spans=())

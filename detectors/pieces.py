@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from driftline.detectors.arrays import I64
-from driftline.detectors.partials import Mark
+from driftline.detectors.partials import Closed, Mark
 from driftline.detectors.records import Batch
 from driftline.detectors.silence import Clock, silences
 from driftline.detectors.watch import ModelKey
@@ -39,14 +39,14 @@ class Piece:
             return clock
         last = self.places[-1]
         appended_ms, by_broker = int(self.clock_ms[-1]), bool(batch.log_append[last])
-        return Clock(appended_ms, by_broker, int(batch.offsets[last]) + 1, clock.silences)
+        return Clock(appended_ms, by_broker, int(batch.offsets[last]) + 1, clock.silences, clock.since_ms)
 
 
 @dataclass(slots=True)
 class Facts:
     """What a batch's mark will say."""
 
-    closings: list[tuple[int, int]] = field(default_factory=list)
+    closings: list[Closed] = field(default_factory=list)
     idle_spans: list[tuple[int, int]] = field(default_factory=list)
 
     def mark(self, partition: int, partitions: int, closed_ms: int, clock: Clock) -> Mark | None:

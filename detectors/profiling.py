@@ -100,7 +100,9 @@ def _take(state: PartitionState, batch: Batch, watch: Watch, facts: Facts, out: 
     idle_after_ms = watch.plan.idle_after_ms if state.partitions > 1 else None  # a lone partition delays nobody
     for piece in _usable(state, batch, fresh, watch, out).cut(batch, idle_after_ms):
         if piece.is_after_silence:
-            _tell_silence(state, int(piece.clock_ms[0]), int(batch.offsets[piece.places[0]]), watch.plan, facts, out)
+            first_ms = int(piece.clock_ms[0])
+            _tell_silence(state, first_ms, int(batch.offsets[piece.places[0]]), watch.plan, facts, out)
+            state.clock = structs.replace(state.clock, since_ms=first_ms)
         groups, horizon_ms, closing = _grouped(state, batch, piece, watch.plan)
         cells = ((state.cells.setdefault(rows.key, Cell(rows.key)), rows) for rows in groups)
         take_in(cells, batch, horizon_ms, watch, out)
@@ -119,6 +121,8 @@ def _flush(state: PartitionState, flush: Flush, watch: Watch, facts: Facts, out:
     appended_ms = max(clock.appended_ms, flush.appended_ms) if flush.log_append else clock.appended_ms
     if flush.log_append and state.partitions > 1:
         _tell_silence(state, appended_ms, flush.offset, plan, facts, out)
+        if appended_ms - clock.appended_ms > plan.idle_after_ms:
+            state.clock = structs.replace(state.clock, since_ms=appended_ms)
     state.next_offset = flush.offset + 1
     through_ms = flushed_through(flush.event_ms, flush.appended_ms, plan.window_ms, plan.lateness_ms)
     state.highest_ms = max(state.highest_ms, through_ms)
@@ -129,7 +133,8 @@ def _flush(state: PartitionState, flush: Flush, watch: Watch, facts: Facts, out:
         facts,
         out,
     )
-    state.clock = Clock(appended_ms, flush.log_append, flush.offset + 1, state.clock.silences)
+    clock = state.clock
+    state.clock = Clock(appended_ms, flush.log_append, flush.offset + 1, clock.silences, clock.since_ms)
 
 
 def provisional(state: PartitionState) -> Profiled:
@@ -262,7 +267,8 @@ def _close(state: PartitionState, closing: Closing, watch: Watch, facts: Facts, 
     if closed_ms <= state.closed_ms or not closing.offsets.size:
         return
     closed_after = window_start(np.maximum(closing.highest_ms - plan.lateness_ms, 0), plan.window_ms)
-    facts.closings += closings(state.closed_ms, closed_after, closing.clock_ms)
+    witness_ms = state.clock.since_ms + plan.idle_after_ms
+    facts.closings += closings(state.closed_ms, closed_after, closing.clock_ms, witness_ms)
     state.closed_ms, state.clock = closed_ms, structs.replace(state.clock, silences=0)
     for cell in state.cells.values():
         for start_ms in sorted(start for start in cell.windows if start + plan.window_ms <= closed_ms):

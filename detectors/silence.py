@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from driftline.detectors.arrays import I64, Mask
+from driftline.detectors.partials import Closed
 from driftline.detectors.windows import NO_TIME
 
 USUAL_SILENCES = 8
@@ -28,12 +29,15 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
         Offset after the last record.
     silences
         How often the partition was silent since it last closed a window.
+    since_ms
+        Append time of the first record after the last silence; ``NO_TIME`` if there was none.
     """
 
     appended_ms: int = NO_TIME
     by_broker: bool = True
     upto: int = 0
     silences: int = 0
+    since_ms: int = NO_TIME
 
     @property
     def through_ms(self) -> int:
@@ -88,7 +92,7 @@ def silences(clock_ms: I64, by_broker: Mask, idle_after_ms: int) -> I64:
     return ((np.diff(clock_ms) > idle_after_ms) & by_broker).nonzero()[0]
 
 
-def closings(closed_ms: int, closed_after: I64, clock_ms: I64) -> list[tuple[int, int]]:
+def closings(closed_ms: int, closed_after: I64, clock_ms: I64, witness_ms: int) -> list[Closed]:
     """Ends of closed windows with the append time at which each was reached, the last one for every append time.
 
     Parameters
@@ -99,12 +103,14 @@ def closings(closed_ms: int, closed_after: I64, clock_ms: I64) -> list[tuple[int
         The same after each of n records, shape (n,), never falling.
     clock_ms
         Highest append time after each record, shape (n,).
+    witness_ms
+        From which append time on these closings show that others are idle.
 
     Examples
     --------
-    >>> closings(60, np.array([60, 120, 180, 180, 240]), np.array([1, 7, 7, 8, 9]))
-    [(180, 7), (240, 9)]
+    >>> closings(60, np.array([60, 120, 180, 180, 240]), np.array([1, 7, 7, 8, 9]), 8)
+    [(180, 7, 8), (240, 9, 8)]
     """
     rows = (np.diff(np.maximum(closed_after, closed_ms), prepend=closed_ms) > 0).nonzero()[0]
     newest = dict(zip(clock_ms[rows].tolist(), closed_after[rows].tolist(), strict=True))
-    return [(closed, appended) for appended, closed in newest.items()]
+    return [(closed, appended, witness_ms) for appended, closed in newest.items()]

@@ -66,11 +66,18 @@ class History:
     """One partition: (append time, window, late) of its records, closings, and when it counts as idle."""
 
     counted: list[tuple[int, int, bool]] = field(default_factory=list)
-    closings: list[tuple[int, int]] = field(default_factory=list)
+    closings: list[tuple[int, int, int]] = field(default_factory=list)
     idle: list[tuple[int, int]] = field(default_factory=list)
 
     def has_closed(self, end_ms: int, moment_ms: int) -> bool:
-        return any(closed_ms >= end_ms and appended_ms <= moment_ms for appended_ms, closed_ms in self.closings)
+        return any(closed_ms >= end_ms and appended_ms <= moment_ms for appended_ms, closed_ms, _ in self.closings)
+
+    def shows_others_idle(self, end_ms: int, moment_ms: int) -> bool:
+        """Whether it has closed a window in a run of records that had lasted long enough by then."""
+        return any(
+            closed_ms >= end_ms and appended_ms <= moment_ms and since_ms + IDLE_MS <= moment_ms
+            for appended_ms, closed_ms, since_ms in self.closings
+        )
 
     def is_idle(self, moment_ms: int) -> bool:
         return any(since <= moment_ms < until for since, until in self.idle)
@@ -82,12 +89,14 @@ class History:
 
 
 def history(log: Sequence[Event], known_ms: int) -> History:
-    found, highest_ms, closed_ms, clock_ms, quiet = History(), -1, 0, NO_TIME, 0
+    found, highest_ms, closed_ms, clock_ms, quiet, since_ms = History(), -1, 0, NO_TIME, 0, NO_TIME
     for event_ms, appended_ms in log:
         required_ms = IDLE_MS * 2 ** max(0, quiet - 7)
         if appended_ms - clock_ms > required_ms:
             found.idle.append((clock_ms + required_ms, appended_ms))
             quiet += 1
+        if appended_ms - clock_ms > IDLE_MS:
+            since_ms = appended_ms
         clock_ms = max(clock_ms, appended_ms)
         start_ms = event_ms // WINDOW_MS * WINDOW_MS
         is_late = start_ms + WINDOW_MS <= highest_ms - LATENESS_MS
@@ -95,7 +104,7 @@ def history(log: Sequence[Event], known_ms: int) -> History:
         highest_ms = max(highest_ms, event_ms)
         if (now_ms := max(0, highest_ms - LATENESS_MS) // WINDOW_MS * WINDOW_MS) > closed_ms:
             closed_ms, quiet = now_ms, 0
-            found.closings.append((clock_ms, closed_ms))
+            found.closings.append((clock_ms, closed_ms, since_ms))
     found.idle.append((clock_ms + IDLE_MS * 2 ** max(0, quiet - 7), known_ms + 1))
     return found
 
@@ -112,8 +121,10 @@ def wanted(logs: Logs) -> dict[int, tuple[list[int], int]]:
         end_ms = start_ms + WINDOW_MS
         for moment_ms in moments:
             closed = [each.has_closed(end_ms, moment_ms) for each in found]
+            is_shown = any(each.shows_others_idle(end_ms, moment_ms) for each in found)
             if any(closed) and all(
-                is_closed or each.is_idle(moment_ms) for is_closed, each in zip(closed, found, strict=True)
+                is_closed or (is_shown and each.is_idle(moment_ms))
+                for is_closed, each in zip(closed, found, strict=True)
             ):
                 rows = [each.rows(start_ms, moment_ms) for each in found]
                 if any(map(sum, rows)):
@@ -279,6 +290,17 @@ def test_a_partition_that_falls_silent_delays_the_others_by_less_than_a_window(s
 
 def test_all_records_under_one_key_are_judged_finally() -> None:
     assert final_ends_s([[], busy(), [], []]) == final_ends_s([busy()])
+
+
+def test_a_file_that_is_published_after_a_silence_is_judged_whole() -> None:
+    """Its records reach one partition after the other, and nobody was idle only because nobody had sent anything."""
+    first = [at(second, 5000 + second / 1000) for second in range(0, UNTIL_S, 5)]
+    others = [[at(second, 5001 + place + second / 1000) for second in range(0, UNTIL_S, 5)] for place in range(2)]
+    live = [at(second) for second in range(5003, 5200, 5)]
+    before = [[at(-9000 + place)] for place in range(2)]
+    found = outcome([[*before[0], *first, *live], [*before[1], *others[0]], others[1]], 1)
+    counts = [sum(found[START_MS + each * WINDOW_MS][0]) for each in range(UNTIL_S // 60)]
+    assert counts == [36] * (UNTIL_S // 60)
 
 
 def test_under_create_time_nothing_is_inferred_from_silence() -> None:

@@ -85,8 +85,9 @@ def test_every_saved_value_is_bounded_and_the_state_comes_back_whatever_is_pendi
         before = [msgspec.structs.replace(parts[0], appended_ms=n, upto=n, vector=bytes(n)) for n in range(8)]
         model.earlier.partials[start_ms, 0] = before
     model.standings = {("drift", name): Standing((True,), each) for name, each in standings.items()}  # type: ignore[arg-type]
-    facts = tuple((START_MS + each * MINUTE_MS, START_MS + each * MINUTE_MS) for each in range(n_windows))
-    state = FleetState(0, 5, {0: Mark(0, 1, START_MS, False, 0, facts, facts)}, START_MS, {model.key: model})  # noqa: FBT003
+    times = [START_MS + each * MINUTE_MS for each in range(n_windows)]
+    facts = tuple((each, each, each) for each in times), tuple((each, each) for each in times)
+    state = FleetState(0, 5, {0: Mark(0, 1, START_MS, False, 0, *facts)}, START_MS, {model.key: model})  # noqa: FBT003
     values = dict(verdict_snapshot.dump(state, WATCH))
     stored = dict(Chunks().cut(values.items()))
     assert max(map(len, stored.values())) <= CHUNK_BYTES

@@ -67,7 +67,7 @@ def partial(minute: int, partition: int, shift: float = 0.0, n: int = 300, upto:
 def mark(minutes: int, partition: int, partitions: int = 2, *, idle: bool = False) -> Mark:
     """A partition that has closed so many minutes."""
     closed_ms = START_MS + minutes * MINUTE_MS
-    return Mark(partition, partitions, closed_ms, idle, closings=((closed_ms, NO_TIME),))
+    return Mark(partition, partitions, closed_ms, idle, closings=((closed_ms, NO_TIME, NO_TIME),))
 
 
 class Fleet:
