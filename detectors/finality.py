@@ -3,7 +3,9 @@
 A window is final at the smallest append time A at which
 
 - at least one partition has closed it by records that were appended up to A, and
-- every other partition has closed it too, or is idle at A: no record was appended to it in the ``idle_after_ms`` up to A.
+- every other partition has closed it too, or is idle at A: no record was appended to it in the ``idle_after_ms`` up to
+  A, nor in the ``BURST_MS`` after it. (A file that is published all at once reaches its first partition a little before
+  the others, which had been silent.)
 
 A partition that has closed the window gives its complete part. An idle one gives its records that were appended up to
 A; what it adds later comes too late. Marks carry the facts that this takes: at which append time a partition closed

@@ -18,7 +18,7 @@ from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.pieces import Facts, Piece
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch, Flush, Prediction, is_name
-from driftline.detectors.silence import Clock, append_clock, closings
+from driftline.detectors.silence import BURST_MS, Clock, append_clock, closings
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME, closed_through, flushed_through, is_late, reached, window_start
 
@@ -127,9 +127,10 @@ def provisional(state: PartitionState) -> Profiled:
 
 
 def idle_through(state: PartitionState, through_ms: int, plan: Plan) -> Profiled:
-    """What follows from nothing having been appended behind the state up to an append time, after ``provisional``.
+    """What follows from nothing having been appended behind the state up to ``BURST_MS`` after an append time.
 
-    The mark says from when on the partition was idle, if it was. The state stays as it is.
+    The mark, to be sent after those of ``provisional``, says from when on the partition was idle, if it was. The state
+    stays as it is.
     """
     since = state.clock.idle_from(plan.idle_after_ms)
     out = Profiled()
@@ -173,9 +174,9 @@ def _usable(state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: 
     return Piece(places, codes, keys, clock_ms)
 
 
-def _tell_silence(state: PartitionState, until_ms: int, offset: int, plan: Plan, facts: Facts, out: Profiled) -> None:
-    """Send the open windows as they stood while the partition was silent, and say when it was."""
-    since_ms = state.clock.idle_from(plan.idle_after_ms)
+def _tell_silence(state: PartitionState, next_ms: int, offset: int, plan: Plan, facts: Facts, out: Profiled) -> None:
+    """Send the open windows as they stood while the partition was idle, and say when it was, given the next append."""
+    since_ms, until_ms = state.clock.idle_from(plan.idle_after_ms), next_ms - BURST_MS
     if since_ms is None or since_ms >= until_ms:
         return
     out.partials += _open_windows(state, offset)

@@ -10,6 +10,8 @@ import numpy as np
 from driftline.detectors.arrays import I64, Mask
 from driftline.detectors.windows import NO_TIME
 
+BURST_MS = 5_000
+"""Appends of one producer to several partitions lie no further apart: to whom it writes so soon was not idle before."""
 USUAL_SILENCES = 8
 """Silences while no window closes that count at their usual length; each later one must be twice as long as before."""
 MOST_DOUBLINGS = 24
@@ -42,6 +44,8 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
 
     def idle_from(self, idle_after_ms: int) -> int | None:
         """Append time from which the partition counts as idle if no record follows; None where its log can't tell.
+
+        A record that follows ends this ``BURST_MS`` before its own append time.
 
         The open windows are sent at every silence. So that their number is bounded even if event time stands still,
         the required silence grows once there were many while no window closed.
@@ -78,14 +82,14 @@ def append_clock(appended_ms: I64, by_broker: Mask, highest_ms: int) -> I64:
 
 
 def silences(clock_ms: I64, by_broker: Mask, idle_after_ms: int) -> I64:
-    """Records before which the partition may have been silent: those appended more than ``idle_after_ms`` after all others.
+    """Records before which the partition may have been idle: those appended long enough after all others.
 
     Examples
     --------
-    >>> silences(np.array([-1, 10, 20, 60]), np.array([True, True, True]), 30).tolist()
+    >>> silences(np.array([-1, 10, 20, 5_060]), np.array([True, True, True]), 30).tolist()
     [2]
     """
-    return ((np.diff(clock_ms) > idle_after_ms) & by_broker).nonzero()[0]
+    return ((np.diff(clock_ms) > idle_after_ms + BURST_MS) & by_broker).nonzero()[0]
 
 
 def closings(closed_ms: int, closed_after: I64, clock_ms: I64) -> list[tuple[int, int]]:

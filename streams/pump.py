@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic
 
 from driftline.detectors.windows import NO_TIME
-from driftline.streams.seams import SETTLING_S, Polled, S, Sink, Stage, Store
+from driftline.streams.seams import KNOWN_AFTER_S, Polled, S, Sink, Stage, Store
 from driftline.streams.turns import REST_S, Turns
 from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
@@ -254,13 +254,13 @@ class Pump(Generic[S]):
         """Say up to which append time nothing was appended to idle partitions.
 
         Which append times there are is learnt from other partitions. Whatever is appended to a partition once such a
-        time has been known for a while has a later one. So if its log, asked for its end after that, still ends where
-        the state does, it holds no further record up to that time: a fact, which the clock only finds out. Where
-        records wait to be read, nothing is said.
+        time has been known for a while has one that is later by more than ``BURST_MS``. So if its log, asked for its end
+        after that, still ends where the state does, it was idle at that time: a fact, which the clock only finds out.
+        Where records wait to be read, nothing is said.
         """
         now, through_ms = self._clock(), dict[int, int]()
         for partition, held in self._held.items():
-            if not held.told_idle or (held.seen is not None and now - held.seen[1] < SETTLING_S):
+            if not held.told_idle or (held.seen is not None and now - held.seen[1] < KNOWN_AFTER_S):
                 continue
             if held.seen is not None and held.seen[0] > held.idle_through_ms:
                 through_ms[partition] = held.seen[0]

@@ -14,10 +14,11 @@ import orjson
 
 from driftline.detectors.snapshot import OWN, unseal
 from driftline.detectors.watch import Watch
+from driftline.detectors.windows import NO_TIME
 from driftline.streams.memory import Broker, MemorySink, MemoryStore, Place, Session, WorkerDied
 from driftline.streams.metrics import Metrics
 from driftline.streams.pump import Pump
-from driftline.streams.seams import SETTLING_S, Stage
+from driftline.streams.seams import KNOWN_AFTER_S, Stage
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
 from driftline.streams.turns import REST_S, Turns
 
@@ -109,6 +110,8 @@ class Rehearsal:
     now_s: float = 0.0
     coming: deque[tuple[int, bytes | None, int]] = field(default_factory=deque)
     """Records that are not appended yet: partition, value and append time."""
+    broker_ms: float = NO_TIME
+    """The broker's clock."""
 
     def __post_init__(self) -> None:
         self.broker = Broker({**self.partitions, "windows": 1, "alerts": 1, "dead_letters": 1})
@@ -136,7 +139,14 @@ class Rehearsal:
         """Let so many of the records that are coming be appended, in the order of their append times."""
         for _ in range(min(n, len(self.coming))):
             partition, value, appended_ms = self.coming.popleft()
+            self.broker_ms = max(self.broker_ms, appended_ms)
             self.broker.publish("predictions", partition, [(value, appended_ms)])
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass for everybody: what is coming by then is appended."""
+        self.now_s += seconds
+        self.broker_ms += 1000 * seconds
+        self.append(sum(appended_ms <= self.broker_ms for _, _, appended_ms in self.coming))
 
     async def turn(self, turn: Turn) -> None:
         """Let one thing happen; a worker that dies is replaced."""
@@ -149,7 +159,7 @@ class Rehearsal:
     async def _go_on(self) -> bool:
         """Take a batch from every partition; false when nothing moves any more."""
         before = self._progress()
-        self.now_s += REST_S
+        self.wait(REST_S)
         for topic, partition in self.places:
             owner = self.owners[topic, partition]
             await owner.take((topic, partition), most=1000)
@@ -271,7 +281,7 @@ async def _thaw(rehearsal: Rehearsal, turn: Turn) -> None:
 
 async def _wait(rehearsal: Rehearsal, turn: Turn, seconds: float) -> None:
     """Time passes, and the partition's owner looks at its clock."""
-    rehearsal.now_s += seconds
+    rehearsal.wait(seconds)
     owner = rehearsal.owner(turn)
     await owner.pumps[turn.place[0]].tick()
     owner.sink.flush()
@@ -293,5 +303,5 @@ TURNS: dict[str, Callable[[Rehearsal, Turn], Awaitable[None]]] = {
     "thaw": _thaw,
     "idle": partial(_wait, seconds=IDLE_S),
     "append": _append,
-    "settle": partial(_wait, seconds=SETTLING_S),
+    "settle": partial(_wait, seconds=KNOWN_AFTER_S),
 }

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from driftline.detectors.errors import DamagedState
+from driftline.detectors.silence import BURST_MS
 from driftline.streams.wire import Outgoing, Raw
 
 
@@ -19,6 +20,8 @@ class State(Protocol):
 S = TypeVar("S", bound=State)
 SETTLING_S = 5.0
 """Seconds within which a record that was appended can be read, and by which brokers' clocks differ, together at most."""
+KNOWN_AFTER_S = SETTLING_S + BURST_MS / 1000
+"""Seconds after which all is known that may have been appended up to ``BURST_MS`` after a moment."""
 
 
 class Polled(list[Raw]):

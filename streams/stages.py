@@ -12,6 +12,7 @@ from driftline.detectors.intake import Profiled
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.records import Batch
+from driftline.detectors.silence import BURST_MS
 from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.watch import Watch
 from driftline.detectors.windows import NO_TIME
@@ -147,8 +148,8 @@ class ProfilingStage:
         return self._shared.appended_ms
 
     def idle_through(self, state: PartitionState, through_ms: int) -> list[Outgoing]:
-        """What to send when nothing was appended behind an idle state up to an append time."""
-        self._idle_through_ms[state.partition] = through_ms
+        """What to send when nothing was appended behind an idle state up to ``BURST_MS`` after an append time."""
+        self._idle_through_ms[state.partition] = through_ms + BURST_MS
         return list(self._outgoing(profiling.idle_through(state, through_ms, self._shared.watch.plan)))
 
     def dump(self, state: PartitionState) -> Iterator[tuple[bytes, bytes]]:

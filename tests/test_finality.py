@@ -15,6 +15,7 @@ from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import plan_from
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.records import Batch
+from driftline.detectors.silence import BURST_MS
 from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.windows import NO_TIME
 from driftline.streams import wire
@@ -82,8 +83,8 @@ def history(log: Sequence[Event], known_ms: int) -> History:
     found, highest_ms, closed_ms, clock_ms, quiet = History(), -1, 0, NO_TIME, 0
     for event_ms, appended_ms in log:
         required_ms = IDLE_MS * 2 ** max(0, quiet - 7)
-        if appended_ms - clock_ms > required_ms:
-            found.idle.append((clock_ms + required_ms, appended_ms))
+        if appended_ms - clock_ms > required_ms + BURST_MS:
+            found.idle.append((clock_ms + required_ms, appended_ms - BURST_MS))
             quiet += 1
         clock_ms = max(clock_ms, appended_ms)
         start_ms = event_ms // WINDOW_MS * WINDOW_MS
@@ -154,7 +155,7 @@ def told(logs: Logs, partition: int, rng: Random, *, by_broker: bool = True) -> 
         stop = min(len(log), start + rng.randint(1, 1 + len(log) // 3))
         state, out = profiling.step(state, batch(log, start, stop, partition, by_broker=by_broker), WATCH)
         items += sent(out)
-        through_ms = min(known_ms, log[stop].appended_ms - 1 if stop < len(log) else known_ms)
+        through_ms = min(known_ms, log[stop].appended_ms - BURST_MS - 1 if stop < len(log) else known_ms)
         if rng.random() < 0.3 and through_ms > state.clock.appended_ms:
             items += idle_through(state, rng.randint(state.clock.appended_ms, through_ms))
         if rng.random() < 0.3:
@@ -298,6 +299,23 @@ def test_records_that_no_verdict_holds_are_counted_once() -> None:
         lists = [told(logs, place, rng) for place in (order, 1 - order)]
         _, out = verdict.step(FleetState(0), list(enumerate([*lists[0], *lists[1]])), WATCH)
         assert out.missed == 3
+
+
+def published(logs: Logs, apart_ms: int) -> Logs:
+    """The same records as files that are published long after, a partition a few moments after the other."""
+    return [
+        [Event(each.event_ms, START_MS + 10**9 + place * apart_ms + row) for row, each in enumerate(log)]
+        for place, log in enumerate(logs)
+    ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(apart_ms=st.integers(0, BURST_MS), n=st.integers(2, 4))
+def test_a_file_is_counted_whole_though_its_first_record_in_each_partition_comes_a_little_later(
+    apart_ms: int, n: int
+) -> None:
+    found = outcome(published([busy()] * n, apart_ms // (n - 1)), 1)
+    assert found == {start_ms: ([12] * n, 0) for start_ms in range(START_MS, START_MS + 9 * WINDOW_MS, WINDOW_MS)}
 
 
 # Controls.

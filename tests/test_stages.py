@@ -51,7 +51,7 @@ def test_a_record_that_contradicts_what_was_said_of_its_idle_partition_is_counte
     assert stage.appended_ms() == START_MS
     assert stage.idle_through(state, START_MS + 29_999) == []
     assert len(stage.idle_through(state, START_MS + 40_000)) == 1
-    late = [Record(offset, timestamp=START_MS + 39_999 + offset, value=value) for offset in (1, 2)]
+    late = [Record(offset, timestamp=START_MS + 44_999 + offset, value=value) for offset in (1, 2)]
     stage.step(state, late)
     assert metrics.registry.get_sample_value("driftline_untimely_appends_total") == 1
 
