@@ -141,6 +141,18 @@ class Duplicates:
             raise DamagedState(f"sample of records: {error}") from error
 
 
+def is_sample(raw: bytes) -> bool:
+    """Whether bytes are a sample of no more records than a window samples.
+
+    Examples
+    --------
+    >>> is_sample(Duplicates(6, {1: 2, 2: 1}).dump()), is_sample(b""), is_sample(b"123")
+    (True, True, False)
+    """
+    size = _HEAD.unpack_from(raw)[1] if len(raw) >= _HEAD.size else SAMPLE + 1
+    return not raw or (size <= SAMPLE and len(raw) - _HEAD.size in (8 * size, 12 * size))
+
+
 def record_digests(predictions: Sequence[Prediction], numeric: F64, cells: I64) -> list[int]:
     """Hashes of records, by their ids, their numbers of shape (signals, n) and the cells of their categories, likewise."""
     numbers, levels = (np.ascontiguousarray(each.T) for each in (numeric, cells))

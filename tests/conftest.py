@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,5 +42,8 @@ def kafka(java_and_maven: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         subprocess.run([*script, "down", "--dir", directory], check=True)
 
 
+# How long an example takes depends on what else the machine does.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 # Ten thousand schedules instead of some hundreds: pytest --hypothesis-profile=chaos tests/test_crashes.py
-settings.register_profile("chaos", max_examples=10_000, deadline=None, print_blob=True)
+settings.register_profile("chaos", parent=settings.get_profile("patient"), max_examples=10_000, print_blob=True)

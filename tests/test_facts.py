@@ -93,9 +93,14 @@ def test_an_age_of_200_is_flagged_on_that_record() -> None:
     assert "Age = 200 lies outside" in alert.summary
 
 
-def test_minus_five_square_feet_are_one_event_by_the_baselines_own_range() -> None:
-    [alert] = alerts(with_value("square_footage", 7, -5))
-    assert (alert.kind, alert.detector, alert.value) == ("data_quality", "range", -5.0)
+def test_minus_five_square_feet_are_counted_and_one_record_far_beyond_all_tails_is_told() -> None:
+    """The smallest of 10 000 houses has 100 square feet: that proves no limit at 0, and none at a million either."""
+    rows = records(people(1000, 1) | with_value("square_footage", 7, -5), "houses")
+    outcome = by_the_minute(watching(Plan(), trained()), rows)
+    assert outcome.final["houses", "1", START_MS].violations == {"square_footage": {"range": 1}}
+    assert [*outcome.events, *outcome.judged.alerts] == []
+    [alert] = alerts(with_value("square_footage", 7, 10**9))
+    assert (alert.kind, alert.detector, alert.value) == ("data_quality", "range", 1e9)
 
 
 def test_minus_five_square_feet_are_one_event_by_the_range_that_the_plan_gives() -> None:
@@ -115,11 +120,15 @@ def test_a_fifth_of_ages_missing_where_none_was_is_a_missing_values_alert() -> N
     assert "missing: 0.0% -> 20.0%" in firing[0].summary
 
 
-def test_a_record_of_a_level_that_10_000_baseline_records_never_had_is_one_alert() -> None:
-    [alert] = alerts(with_value("city", 500, "Atlantis"))
-    assert alert.origin is not None
-    assert (alert.kind, alert.state, alert.detector, alert.signal) == ("data_quality", "event", "category", "city")
-    assert alert.origin.offset == 500
+def test_a_level_that_10_000_baseline_records_never_had_is_told_once_it_is_beyond_chance() -> None:
+    """None of 10 000 allows for 3 in 10 000: one record is no news, and five of a window's first 510 are."""
+    assert alerts(with_value("city", 500, "Atlantis")) == []
+    cities = people(1000, 1)["city"]
+    changed = [*cities[:500], *["Atlantis"] * 5, *cities[505:]]
+    told = [alert for alert in alerts({"city": changed}) if alert.state == "event"]
+    assert [(each.kind, each.detector, each.signal) for each in told] == [("data_quality", "category", "city")]
+    assert told[0].origin is not None
+    assert told[0].origin.offset == 504
 
 
 def test_a_share_of_such_a_level_is_one_firing_alert_beside_the_first_records() -> None:
