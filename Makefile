@@ -11,7 +11,7 @@ PROGRAMS = $(shell grep -d skip -lE '^\#!.*python' $(filter-out %.py %/,$(wildca
 NIGHTLY := $(filter laws scorecard real-files chaos,$(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types lock bench curves peers laws chaos chaos-quick soak scorecard nightly clean
+.PHONY: help venv demo test lint types lock bench curves peers laws chaos chaos-quick soak scorecard real-files nightly clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
@@ -60,6 +60,10 @@ soak: $(READY)  ## Half an hour at half of the maximum rate on a real Kafka: not
 
 scorecard: $(READY)  ## Count false alarms without drift, and what first windows of a drift find, into docs/scorecard.md
 	$(BIN)/python -m tests.scorecard --out docs/scorecard.md
+
+real-files: $(READY)  ## Take eight real files from packages to their verdicts on a real Kafka, into docs/real-files.md
+	$(BIN)/python -m tests.real_files --out docs/real-files.md
+
 laws: $(READY)  ## Try the laws and crashes with ten thousand examples each
 	$(BIN)/pytest -q --hypothesis-profile=chaos tests/test_laws.py tests/test_crashes.py
 
