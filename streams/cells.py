@@ -12,7 +12,10 @@ from uuid import UUID
 import orjson
 
 from driftline.detectors.values import level_text
-from driftline.streams.numerals import is_marker, number
+from driftline.streams.numerals import is_marker, number, numeral
+
+DATE_LENGTHS = (8, 14)
+"""Digits of YYYYMMDD, and of YYYYMMDDhhmmss, which a worker refuses by name."""
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -63,6 +66,8 @@ def moment(value: Any) -> Any:
         return typed_value(value)
     if value.strip() == "":
         return None
+    if value.strip().isdecimal() and len(value.strip()) in DATE_LENGTHS:
+        return value.strip()  # a date in digits, and no number: as in a live record
     try:
         return int(value)
     except ValueError:
@@ -80,7 +85,7 @@ def number_or_text(text: str | None, missing: set[str], decimal: str) -> float |
     """
     if text is None or text.strip() in missing or text in missing:
         return None
-    found = number(text, decimal)
+    found = numeral(text, decimal)
     if found is None:
         return None if is_marker(text) else text
     return _spelled(found)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from driftline.detectors.arrays import F64, I64
     from driftline.streams.table import Column, Table
 
-_CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?( ?[aApP]\.?[mM]\.?)?( ?(Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?"
+_CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?( ?[aApP]\.?[mM]\.?)?( ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?))?(\[[A-Za-z/_]+\])?"
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _DAY = (
     r"[0-9]{4}([-/.])[0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/][0-9]{1,2}[-/]([0-9]{2}|[0-9]{4})"
@@ -145,11 +145,15 @@ def numbers(table: Table, column: Column, na: frozenset[str], decimal: str, *, i
     na = _spelled(column, na)
     value = "try_cast(v AS DOUBLE)"
     if na or not (is_plain or column.stored == "number"):
-        bare = "replace(replace(trim(v), '.', ''), ',', '.')" if decimal == "," else "replace(trim(v), ',', '')"
-        syntax = f"{NUMBER}|{INFINITE}|{DECIMAL_COMMA if decimal == ',' else GROUPED}"
-        number = f"CASE WHEN regexp_full_match(trim(v), '{syntax}') THEN try_cast({bare} AS DOUBLE) END"
+        by_mark, bare = (GROUPED, "replace(trim(v), ',', '')")
+        if decimal == ",":
+            by_mark, bare = DECIMAL_COMMA, "replace(replace(trim(v), '.', ''), ',', '.')"
+        number = f"""CASE WHEN regexp_full_match(trim(v), '{by_mark}') THEN try_cast({bare} AS DOUBLE)
+                     WHEN regexp_full_match(trim(v), '{NUMBER}|{INFINITE}') THEN try_cast(trim(v) AS DOUBLE) END"""
         value = f"CASE WHEN v IS NULL OR {is_missing_sql(na)} THEN NULL ELSE coalesce({number}, 'inf'::DOUBLE) END"
     stored = column.sql if column.stored == "number" and not (na or column.is_json) else column.text
+    if column.stored == "boolean":
+        stored = f"{column.text}::BOOLEAN::INTEGER::VARCHAR"
     found = table.query(f"SELECT {value} AS x FROM (SELECT {stored} AS v FROM rows)").fetchnumpy()["x"]
     return np.ma.filled(found, np.nan).astype(np.float64, copy=False)
 

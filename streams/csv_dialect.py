@@ -153,7 +153,9 @@ def _described(delimiter: str, quote: str, escape: str, records: Sequence[list[s
     first = next(place for place, record in enumerate(records) if record)
     rows = [record[1:] for record in full[1:] if len(record) == width]
     if 2 <= len(records[first]) == width - 1 and rows and _is_header(records[first], rows):
-        records = [*records[:first], ["", *records[first]], *records[first + 1 :]]  # as R writes row names
+        written = records[first]
+        is_ended = not any(record[-1] for record in rows)  # rows end with a delimiter; else, as R writes row names
+        records = [*records[:first], [*written, ""] if is_ended else ["", *written], *records[first + 1 :]]
     start = next((place for place, record in enumerate(records[: MOST_BEFORE + first]) if len(record) == width), first)
     header, body = records[start], [record for record in records[start + 1 :] if len(record) == width]
     before = delimiter.join(records[first]) if start > first else ""

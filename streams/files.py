@@ -61,6 +61,9 @@ def _paths(patterns: Sequence[str | Path]) -> list[Path]:
         if not matches:
             raise OperatorError(f"{pattern}: no file is called so")
         found += map(Path, matches)
+    for path in found:
+        if path.is_dir() or not path.exists():
+            raise OperatorError(f"{path}: {'is a folder' if path.is_dir() else 'No such file or directory'}")
     return found
 
 
@@ -80,8 +83,6 @@ def _form(paths: Sequence[Path]) -> Form:
 
 def _readable(path: Path, form: Form, folder: Path, notes: list[str]) -> Path:
     """The file, or a copy of it that DuckDB reads."""
-    if path.is_dir() or not path.exists():
-        raise OperatorError(f"{path}: {'is a folder' if path.is_dir() else 'No such file or directory'}")
     readable = path
     if form != "parquet":
         try:

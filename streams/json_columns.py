@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from driftline.detectors.baseline import PREDICTION
+from driftline.detectors.errors import OperatorError
 from driftline.streams.table import Column
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def spread(table: Table) -> None:
     else:
         names = _keys(table, "doc")
         pointers = list(map(_pointer, names))
+    if not names:
+        raise OperatorError(f"{table.name}: its rows have no fields")
     chosen = ", ".join(f"l[{place}] AS c{place - 1}" for place in range(1, len(names) + 1))
     table.query(f"CREATE TABLE spread AS SELECT {chosen} FROM (SELECT json_extract(doc, ?) AS l FROM rows)", [pointers])
     table.query("DROP TABLE rows")

@@ -107,7 +107,11 @@ def _load_parquet(connection: Any, files: Sequence[tuple[Path, Path]], notes: li
         source = f"(SELECT * FROM read_parquet({name}, hive_partitioning = false)) AS t({new})"
         _insert(connection, path, source, [names.index(each) for each in wanted])
         stored = [_stored(kind) for _, kind, *_ in types]
-        columns = columns or [Column(*each) for each in zip(names, new.split(", "), stored, strict=True)]
+        values = [
+            f"{each}::DOUBLE" if kind == "FLOAT" else each
+            for each, (_, kind, *_) in zip(new.split(", "), types, strict=True)
+        ]
+        columns = columns or [Column(*each) for each in zip(names, values, stored, strict=True)]
     return [_with_texts(connection, column) for column in columns]
 
 
@@ -157,12 +161,19 @@ def _explained(path: Path) -> Iterator[None]:
         raise OperatorError(f"{path}{_problem(path, str(error))}") from error
 
 
+_CAUSES = {
+    "unterminated quote": "a quote that is opened is not closed",
+    "Maximum line size": f"is longer than {MAX_LINE} bytes, as it is where a quote is not closed",
+}
+"""What DuckDB says of a line of text, and what it means."""
+
+
 def _problem(path: Path, said: str) -> str:
     """The place and the reason of an error of DuckDB's."""
     if line := re.search(r"CSV Error on Line: (\d+)", said):
         if width := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", said):
             return f", line {line[1]}: {width[2]} cells for {width[1]} columns; mend it"
-        cause = "a quote that is opened is not closed" if "quote" in said else said.splitlines()[2][:200]
+        cause = next((cause for sign, cause in _CAUSES.items() if sign in said), said.splitlines()[2][:200])
         return f", line {line[1]}: {cause}; mend it"
     if "JSON" in said:
         return _json_problem(path) or f": is no JSON: {said.splitlines()[0][-200:]}"

@@ -58,6 +58,18 @@ def number(text: str, decimal: str = ".") -> float | None:
     return float(text.replace(",", "")) if decimal == "." and re.fullmatch(GROUPED, text) else None
 
 
+def numeral(text: str, decimal: str) -> float | None:
+    """Read a text of a column of numbers, where a leading zero makes no code of it.
+
+    Examples
+    --------
+    >>> numeral("007", "."), numeral("1,5", ","), numeral("x", ".")
+    (7.0, 1.5, None)
+    """
+    found = number(text, decimal)
+    return float(text) if found is None and _number(text.strip()) is not None else found
+
+
 def is_marker(text: str) -> bool:
     r"""Whether a text stands for a missing value in a column of numbers.
 

@@ -71,10 +71,10 @@ def opened_predictions(
         if table.form == "json":
             keyed(table)
         reading.checked([column.name for column in table.columns], table.name, may_lack=True)
-        decimal = reading.decimal or "."
-        if reading.decimal is None and table.form == "delimited":
-            decimal = decimal_mark(facts_of(table, column, reading.na) for column in table.columns)
-        yield Predictions(table, reading, baselines, reading.roles(table), decimal)
+        facts = [facts_of(table, each, reading.na) for each in table.columns] if table.form == "delimited" else []
+        decimal = reading.decimal or decimal_mark(facts)
+        marks = {each.name: each.mark(decimal) for each in facts}
+        yield Predictions(table, reading, baselines, reading.roles(table), marks)
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,15 @@ class Predictions:
         As above.
     roles
         Role to column.
-    decimal
-        The decimal mark of delimited text.
+    marks
+        Column of delimited text to its decimal mark.
     """
 
     table: Table
     reading: Reading
     baselines: Mapping[ModelKey, Baseline]
     roles: Mapping[str, str]
-    decimal: str
+    marks: Mapping[str, str]
 
     def __len__(self) -> int:
         return self.table.n
@@ -148,13 +148,17 @@ class Predictions:
     def _from_json(self, row: tuple[Any, ...]) -> dict[str, Any]:
         """A document: of either wire form as it is, else one made of a flat object."""
         found = parsed(row[0])
+        told = {role: found[name] for role, name in self.roles.items() if name != role and name in found}
         if "input" in found and "output" in found:
-            model = self.reading.model
-            return {**found} if model is None else {"model": model, **found}
+            names = {"model": "model", "version": "model_version"}
+            return {names[role]: name for role, name in self._given().items()} | found | told
         if isinstance(found.get("features"), dict):
-            features = {name: json_value(value) for name, value in found["features"].items()}
-            return self._given() | found | {"features": features}
-        return self._document((name, json_value(value)) for name, value in found.items())
+            features = {name: self._of_json(value) for name, value in found["features"].items()}
+            return self._given() | found | told | {"features": features}
+        return self._document((name, self._of_json(value)) for name, value in found.items())
+
+    def _of_json(self, value: Any) -> Any:
+        return json_value(value) if not self._is_missing(value) else None
 
     def _document(self, cells: Any) -> dict[str, Any]:
         """A document of a row's names and values."""
@@ -208,8 +212,11 @@ class Predictions:
         return readers
 
     def _typed(self, value: Any) -> Any:
-        na = self.reading.na
-        return None if na and value is not None and level_text(value).strip() in na else typed_value(value)
+        return typed_value(value) if not self._is_missing(value) else None
+
+    def _is_missing(self, value: Any) -> bool:
+        """Whether a value with a type of its own is one that the operator named as missing."""
+        return bool(self.reading.na) and level_text(value).strip() in self.reading.na
 
     def _reader(self, name: str, signal: Signal | None) -> Cell:
         """What reads a text column's cells: as told, as its baseline has it, or each by what it looks like."""
@@ -218,12 +225,12 @@ class Predictions:
         levels = frozenset(signal.levels) if isinstance(signal, CategoricalSignal) else frozenset()
         is_boolean = isinstance(signal, CategoricalSignal) and signal.boolean
         if kind == "numeric" or (kind is None and isinstance(signal, NumericSignal)):
-            return lambda text: number_or_text(text, missing, self.decimal)
+            return lambda text: number_or_text(text, missing, self.marks[name])
         if kind == "boolean" or (kind is None and is_boolean):
             return lambda text: boolean(text, missing)
         if kind == "categorical" or signal is not None:
             return lambda text: category(text, missing, levels)
-        return lambda text: guessed(text, missing, self.decimal)
+        return lambda text: guessed(text, missing, self.marks[name])
 
 
 def _fetched(column: Column) -> str:

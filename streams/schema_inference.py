@@ -119,12 +119,19 @@ class Facts:
         """Whether the values can only be numbers with a decimal comma."""
         return self.stored == "text" and 0 < self.comma == self.valued > max(self.plain, self.grouped)
 
+    def mark(self, decimal: str) -> str:
+        """The column's decimal mark in a file of another's: a comma where it makes numbers of as many values."""
+        return "," if decimal == "," and self.stored == "text" and self.comma >= self.grouped else "."
+
+    def numerals(self, decimal: str) -> int:
+        """How many values are numbers; a number that is a code is one."""
+        return self.comma if self.mark(decimal) == "," else self.grouped
+
     def is_numeric(self, decimal: str) -> bool:
-        """Whether every value is a number, by a decimal mark."""
+        """Whether every value is a number, by the file's decimal mark."""
         if self.stored == "number":
             return True
-        numbers = self.comma if decimal == "," and self.comma == self.valued else self.grouped
-        return self.stored == "text" and 0 < numbers == self.valued and not self.coded
+        return self.stored == "text" and 0 < self.numerals(decimal) == self.valued and not self.coded
 
 
 def decimal_mark(columns: Iterable[Facts]) -> str:
@@ -220,10 +227,12 @@ def _left_out(facts: Facts, decimal: str) -> Decision | None:
 
 def _counted(facts: Facts, numbers: Numbers) -> Decision | None:
     """The decision on numbers that count or name rows, or are moments."""
-    if not numbers.whole:
-        return None
     is_unique = numbers.distinct == facts.valued
     span = f"{numbers.low:.0f} to {numbers.high:.0f}"
+    if _TIME.fullmatch(facts.name) and _are_moments(numbers):
+        return Decision("date", None, f"moments by its name and its range, {span}")
+    if not numbers.whole:
+        return None
     if is_unique and _INDEX.fullmatch(facts.name):
         return Decision("index", None, "whole numbers that never repeat, and the name of an index")
     if (
@@ -234,8 +243,6 @@ def _counted(facts: Facts, numbers: Numbers) -> Decision | None:
         return Decision("index", None, f"each whole number from {span} once")
     if _ID.fullmatch(facts.name) and facts.valued >= FEW and numbers.distinct > facts.valued / 2:
         return Decision("id", None, f"{numbers.distinct} distinct whole numbers in {facts.valued} rows, and its name")
-    if _TIME.fullmatch(facts.name) and _are_moments(numbers):
-        return Decision("date", None, f"moments by its name and its range, {span}")
     return None
 
 
@@ -256,7 +263,7 @@ def _profile(facts: Facts, decimal: str) -> tuple[Profile, str]:
     if facts.is_numeric(decimal):
         if facts.stored == "number":
             return "numeric", "numbers"
-        if decimal == "," and facts.comma == facts.valued > facts.plain:
+        if facts.mark(decimal) == "," and facts.comma > facts.plain:
             return "numeric", "numbers with a decimal comma"
         return "numeric", "numbers" if facts.plain == facts.valued else "numbers, commas between thousands"
     if facts.coded and facts.plain == facts.valued:
@@ -279,7 +286,8 @@ def _remark(facts: Facts, decimal: str, profile: Profile) -> str:
         return f"; {value:g} occurs {count} times: give --na {value:g} if that means missing"
     if profile == "numeric" and not facts.is_numeric(decimal):
         return (
-            f"; {facts.valued - facts.plain} rows are no numbers, as {facts.example[:20]!r}: they count as not finite"
+            f"; {facts.valued - facts.numerals(decimal)} rows are no numbers, as {facts.example[:20]!r}: they count as "
+            "not finite"
         )
     levels = {text: count for text, count in facts.markers.items() if text not in facts.na}
     if profile == "categorical" and levels:

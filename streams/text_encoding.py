@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
+_PACKED = {b"\x1f\x8b": "gzip; let its name end in .gz", b"\x28\xb5\x2f\xfd": "Zstandard; let its name end in .zst"}
+_PACKED |= {b"PK\x03\x04": "zip; unpack it"}
 FALLBACK = "windows-1252"
 """What a file without a mark is read as that is no UTF-8. It has latin-1's letters, and more signs."""
 
@@ -84,11 +86,15 @@ def encoding_of(path: Path) -> str:
     """Which encoding a file is in: by its mark, by zero bytes beside letters, UTF-8 if it is that, else Windows-1252."""
     with unpacked(path) as file:
         start = file.read(CHUNK)
+        for mark, packing in _PACKED.items():
+            if start.startswith(mark):
+                raise OSError(None, f"is packed by {packing}")
         for mark, encoding in _MARKS.items():
             if start.startswith(mark) and encoding == "utf-16":
                 return encoding
-        if start[1:200:2].count(0) > len(start[1:200:2]) / 2:
-            return "utf-16-le"
+        for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+            if start[first:200:2].count(0) > len(start[first:200:2]) / 2:
+                return encoding
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             while start:

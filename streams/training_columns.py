@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,7 @@ def _column(
         return facts, Decision("date" if role == "timestamp" else "id", None, f"the prediction's {role}"), None
     is_output = column.name == roles.get("prediction")
     wanted = reading.kinds.get(column.name)
-    mark = "," if decimal == "," and facts.comma == facts.valued else "."
+    mark = facts.mark(decimal)
     values = None
     if facts.is_numeric(decimal) or wanted == "numeric":
         is_plain = facts.plain == facts.valued and mark == "."
@@ -141,9 +142,19 @@ def _column(
         return facts, decision, None
     if decision.profile == "numeric":
         assert values is not None
-        is_text = max(0, column.quoted - facts.blanks - sum(facts.markers.values()))
-        return facts, decision, NumericColumn(values, is_text, _markers(facts, all_of_them=True))
+        return (
+            facts,
+            decision,
+            NumericColumn(values, _texts(table, column, facts, mark), _markers(facts, all_of_them=True)),
+        )
     return facts, decision, _categories(table, column, facts, decision)
+
+
+def _texts(table: Table, column: Column, facts: Facts, mark: str) -> int:
+    """Values that a live record of the same rows has as text: of delimited text those that are no numbers."""
+    if table.form == "delimited":
+        return facts.valued - facts.numerals(mark)
+    return max(0, column.quoted - facts.blanks - sum(facts.markers.values()))
 
 
 def _markers(facts: Facts, *, all_of_them: bool) -> tuple[str, ...]:
@@ -175,7 +186,13 @@ def _spelling(column: Column, *, is_boolean: bool, as_number: bool) -> Callable[
         return _most_probable
     if is_boolean:
         return lambda text: BOOLEANS.get(text.strip().lower(), text)
-    return (lambda text: level_text(float(text))) if as_number else str
+    return _number_as_level if as_number else str
+
+
+def _number_as_level(text: str) -> str | None:
+    """A number as a level; NaN is missing."""
+    value = float(text)
+    return None if math.isnan(value) else level_text(value)
 
 
 def _most_probable(text: str) -> str | None:

@@ -145,7 +145,7 @@ def test_show_tells_signals_bounds_size_and_what_can_be_seen(built: Path, capsys
         ),
         (["build", "/no/such.csv", "--model", "m", "--version", "v", "--out", "x"], "/no/such.csv: No such file"),
         (["build", "{rows}", "--model", "m", "--version", "v", "--out", "x", "--prediction", "y"], "no such column"),
-        (["show", "/no/such.json"], "make one with `driftline baseline build`"),
+        (["show", "/no/such.json"], "make one with `driftline baseline build FILE --model"),
         (["show", "{rows}"], "not a baseline profile"),
         (["publish", "{built}", "--effective-from", "soon"], "--effective-from soon: neither ISO 8601"),
     ],

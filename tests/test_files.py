@@ -150,7 +150,7 @@ def test_several_files_and_globs_are_one_table_in_the_order_of_the_files(tmp_pat
         read_training([tmp_path / "none-*.csv"], Reading())
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("packed", PACKERS)
 def test_encodings_are_found_out(encoding: str, packed: str, tmp_path: Path) -> None:
     raw = "Straße,n\nKöln,1\nMünchen,2\nKöln,3\n".encode(encoding)
@@ -178,6 +178,7 @@ def test_encodings_are_found_out(encoding: str, packed: str, tmp_path: Path) -> 
         ("city\nNew York\nParis\n", ["city"], ["New York"]),
         ('"a","b"\n"x",1,2\n"y",3,4\n', ["Unnamed: 0", "a", "b"], ["x", 1.0, 2.0]),
         ("59 2 32.1\n48 1 21.6\n", ["column1", "column2", "column3"], [59.0, 2.0, 32.1]),
+        ("a,b\n1,2,\n3,4,\n", ["a", "b"], [1.0, 2.0]),
         ("Age,age\n1,2\n3,4\n", ["Age", "age"], [1.0, 2.0]),
         ("a'; DROP TABLE rows;--,b\n1,2\n", ["a'; DROP TABLE rows;--", "b"], [1.0, 2.0]),
     ],
@@ -197,6 +198,9 @@ def test_delimited_text_as_people_write_it(content: str, names: list[str], first
         ("rows.csv", b"a,a\n1,2\n", "names a column twice"),
         ("rows.csv", b'a\n"x\n', "line 2: a quote that is opened is not closed"),
         ("rows.csv", b"", "no rows"),
+        ("rows.csv", b"a,b\n1," + b"x" * 5_000_000 + b"\n", "line 2: is longer than 4194304 bytes"),
+        ("rows.csv", gzip.compress(b"a,b\n1,2\n"), "is packed by gzip; let its name end in .gz"),
+        ("rows.jsonl", b"{}\n{}\n", "its rows have no fields"),
         ("rows.csv", b"a,b\n", "no rows"),
         ("rows.csv.gz", b"a,b\n1,2\n", "Not a gzipped file"),
         ("rows.csv.zst", b"a,b\n1,2\n", "not packed by Zstandard"),

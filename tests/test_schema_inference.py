@@ -75,6 +75,8 @@ COLUMNS: list[tuple[str, str, list[Any]]] = [
     ("clock", "date", [f"{row % 24}:{row % 60:02d}" for row in range(N)]),
     ("month", "date", [f"{row % 28 + 1} Jan 2024" for row in range(N)]),
     ("created_at", "date", [1_700_000_000 + row * 977 for row in range(N)]),
+    ("ts", "date", [1_700_000_000 + row * 1.37 for row in range(N)]),
+    ("java", "date", [f"2024-01-{row % 28 + 1:02d}T12:00:00.5Z[UTC]" for row in range(N)]),
     ("date_key", "numeric", [row % 7 * 1.5 for row in range(N)]),
     ("order_date", "date", [20_240_101 + row % 28 for row in range(N)]),
     ("comment", "text", [sentence() for _ in range(N)]),
