@@ -35,6 +35,19 @@ class Watch:
         """Hash of the plan."""
         return self.plan.hash
 
+    @cached_property
+    def sensitive_models(self) -> frozenset[str]:
+        """Models with a signal whose values nothing may show, by the plan or any baseline."""
+        planned = {model for model in self.plan.models if self.plan.sensitive(model)}
+        return frozenset(
+            planned.union(model for (model, _), own in self.layouts.items() if any(x.sensitive for x in own))
+        )
+
+    @cached_property
+    def open_models(self) -> frozenset[str]:
+        """Models that have a baseline, and no such signal."""
+        return frozenset({model for model, _ in self.layouts} - self.sensitive_models)
+
     def with_baseline(self, baseline: Baseline) -> "Watch":
         """This watch with one more baseline; one that is already known under its effective time replaces it.
 

@@ -162,7 +162,17 @@ def _problem(path: Path, said: str) -> str:
     if line := re.search(r"CSV Error on Line: (\d+)", said):
         if width := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", said):
             return f", line {line[1]}: {width[2]} cells for {width[1]} columns; mend it"
-        cause = "a quote that is opened is not closed" if "quote" in said else said.splitlines()[2][:200]
+        # DuckDB also shows the line itself, whose values are nobody's business.
+        known = re.search(
+            r"^(Maximum line size|Invalid unicode|The CSV Parser state|Value with) [^\n]*", said, re.MULTILINE
+        )
+        cause = (
+            "a quote that is opened is not closed"
+            if "quote" in said
+            else known[0]
+            if known
+            else "can't be split into cells"
+        )
         return f", line {line[1]}: {cause}; mend it"
     if "JSON" in said:
         return _json_problem(path) or f": is no JSON: {said.splitlines()[0][-200:]}"
