@@ -57,15 +57,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class SignalPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Overrides for one signal of one model.
-
-    Parameters
-    ----------
-    detectors
-        Rules.
-    sensitive
-        Whether no output may show the signal's values.
-    """
+    """Overrides for one signal of one model; of a ``sensitive`` one no output may show a value."""
 
     detectors: dict[str, Rule] = {}
     sensitive: bool = False
