@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from driftline.detectors.finality import EVER
 from driftline.detectors.layout import LATE, N
-from driftline.detectors.partials import Partial
+from driftline.detectors.partials import Mark, Partial
 
 Place = tuple[int, int]
 """Window start and input partition."""
@@ -45,7 +46,8 @@ class Earlier:
         counted = [each for each in self.all(newest) if each.appended_ms <= appended_ms]
         place = newest.start_ms, newest.partition
         self.partials.pop(place, None)
-        self.counted[place] = _rows(counted[-1]) if counted else 0
+        # Once more after a crash: what is known to have come too late stays known.
+        self.counted[place] = max(self.counted.get(place, 0), _rows(counted[-1]) if counted else 0)
         return counted[-1] if counted else None, self.missed(newest)
 
     def missed(self, partial: Partial) -> int:
@@ -55,11 +57,35 @@ class Earlier:
         self.counted[place] = max(known, rows)
         return max(0, rows - known)
 
+    def prune(self, mark: Mark) -> bool:
+        """Drop partials by which no window can be final, for no silence followed them; return whether there were any.
+
+        A window is final where the partition is idle, or has closed it and so sent its last partial. What is left is
+        bounded by the silences in the partition's log, however often it seemed silent to a clock.
+        """
+        found = False
+        for place in [each for each in self.partials if each[1] == mark.partition]:
+            parts = self.partials[place]
+            nexts = [each.appended_ms for each in parts[1:]]
+            kept = [
+                each
+                for each, until_ms in zip(parts, [*nexts, EVER], strict=True)
+                if until_ms > mark.appended_ms or _was_idle(mark, each.appended_ms, until_ms)
+            ]
+            found = found or len(kept) < len(parts)
+            self.partials[place] = kept
+        return found
+
     def forget(self, closed_ms: Mapping[int, int], window_ms: int) -> None:
         """Drop what belongs to windows that their partition has closed: nothing is added to them any more."""
         for start_ms, partition in list(self.counted):
             if start_ms + window_ms <= closed_ms.get(partition, 0):
                 del self.counted[start_ms, partition]
+
+
+def _was_idle(mark: Mark, since_ms: int, until_ms: int) -> bool:
+    """Whether a partition was idle at some append time in ``[since_ms, until_ms)``."""
+    return any(since < until_ms and since_ms < until for since, until in mark.idle_spans)
 
 
 def _rows(partial: Partial) -> int:

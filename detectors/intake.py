@@ -25,11 +25,12 @@ from driftline.detectors.events import (
 )
 from driftline.detectors.layout import Layout, N
 from driftline.detectors.online import Change, Online, outlier_scores
-from driftline.detectors.partials import ChangePoint, Mark, Partial
+from driftline.detectors.partials import ChangePoint, Mark, Partial, bounded
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch, Prediction
+from driftline.detectors.rows import Rows
 from driftline.detectors.values import level_of
-from driftline.detectors.watch import ModelKey, Watch
+from driftline.detectors.watch import Watch
 
 
 @dataclass(slots=True)
@@ -46,6 +47,8 @@ class Profiled:
         (offset, reason) of records that can't be used.
     accepted, late, flushes, skipped
         How the others fared; ``flushes`` were flush marks, ``skipped`` were in the state already.
+    unmatched
+        Open windows of model versions whose baseline was retired.
     """
 
     partials: list[Partial] = field(default_factory=list)
@@ -56,47 +59,7 @@ class Profiled:
     late: int = 0
     flushes: int = 0
     skipped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Records of one model version in a batch, in log order.
-
-    Parameters
-    ----------
-    key
-        Which model version.
-    offsets, event_ms
-        Of the n records, shape (n,).
-    start_ms
-        Start of the window that each is counted in, shape (n,).
-    is_late
-        Whether it is counted as late there, shape (n,).
-    places
-        Which of the batch's records they are, shape (n,).
-    """
-
-    key: ModelKey
-    offsets: I64
-    event_ms: I64
-    start_ms: I64
-    is_late: Mask
-    places: I64
-
-    def at(self, key: ModelKey, rows: I64) -> "Rows":
-        """Some of the rows, by their indices, as those of a model version."""
-        return Rows(
-            key, self.offsets[rows], self.event_ms[rows], self.start_ms[rows], self.is_late[rows], self.places[rows]
-        )
-
-    def where(self, mask: Mask) -> "Rows":
-        """The rows at which a mask of shape (n,) holds."""
-        return self if mask.all() else self.at(self.key, mask.nonzero()[0])
-
-    @property
-    def starts(self) -> list[int]:
-        """Starts of the windows that the rows are counted in, ascending."""
-        return sorted(set(self.start_ms.tolist()))
+    unmatched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +198,9 @@ def _count(each: Observed, seen: Columns, scores: F64 | None, batch: Batch, out:
             out.events += _events(window, records, seen, own, here)
         window.add(seen.cells if len(starts) == 1 else seen.cells[:, here])
         window.add_violations(own.constraints, own.signals)
-        window.changes += [_change_point(change, rows, batch.partition) for change in changes if here[change.row]]
+        if changes:
+            points = [_change_point(change, rows, batch.partition) for change in changes if here[change.row]]
+            window.changes = list(bounded([*window.changes, *points]))
         if scores is not None:
             assert layout.outlier_ranks is not None
             window.add_scored(layout.outlier_ranks.are_outliers(scores[here]))

@@ -46,6 +46,26 @@ def merged(parts: Iterable[NewLevels]) -> NewLevels:
     return total
 
 
+def bounded_names(levels: NewLevels) -> NewLevels:
+    """No more names than a window keeps of one partition: of every signal the most frequent ones first.
+
+    Examples
+    --------
+    >>> many = {f"signal {n}": {"mauve": 2, "pink": 1} for n in range(MOST_OF_WINDOW)}
+    >>> bounded_names(many)["signal 63"]
+    {'mauve': 2}
+    """
+    if sum(map(len, levels.values())) <= MOST_OF_WINDOW:
+        return levels
+    order = sorted(
+        (place, -n, signal, name) for signal, names in levels.items() for place, (name, n) in enumerate(ranked(names))
+    )
+    kept: NewLevels = {}
+    for _, n, signal, name in order[:MOST_OF_WINDOW]:
+        kept.setdefault(signal, {})[name] = -n
+    return kept
+
+
 def ranked(names: Mapping[str, int]) -> list[tuple[str, int]]:
     """The most frequent names first, among equals by name; no more than a window keeps of one partition."""
     return sorted(names.items(), key=lambda item: (-item[1], item[0]))[:MOST_NAMES]

@@ -1,6 +1,6 @@
 """What stage 1 tells stage 2: one partition's part of a window, and how far that partition has come."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import numpy as np
@@ -34,6 +34,29 @@ class ChangePoint(msgspec.Struct, frozen=True):
     after: float
 
 
+MAX_CHANGES = 200
+"""Change points of a window that are kept, apart from each signal's first."""
+
+
+def bounded(changes: Iterable[ChangePoint]) -> tuple[ChangePoint, ...]:
+    """The first ones, and the first of every signal: as many as a record has room for.
+
+    Examples
+    --------
+    >>> many = [ChangePoint("a", "adwin", 0, offset, 0, 0.0, 1.0) for offset in range(MAX_CHANGES + 5)]
+    >>> found = bounded([*many, ChangePoint("b", "adwin", 0, 999, 0, 0.0, 1.0)])
+    >>> len(found), found[-1].signal
+    (201, 'b')
+    """
+    signals: set[str] = set()
+    kept: list[ChangePoint] = []
+    for change in changes:
+        if len(kept) < MAX_CHANGES or change.signal not in signals:
+            kept.append(change)
+        signals.add(change.signal)
+    return tuple(kept)
+
+
 class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
     """Counts of one window of one model version in one partition: cumulative, so the newest replaces the others.
 
@@ -45,10 +68,10 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
         Hash of the baseline whose bins were counted.
     upto
         Offset after the record that closed the window; for an open window, of the state it was taken from.
-    vector
-        The layout's flat vector as little-endian int64 bytes.
+    vector, itemsize
+        The layout's flat vector as little-endian unsigned integers, as short as they can be, and the bytes of one.
     changes
-        Change points in this window, in log order.
+        Change points in this window, in log order, bounded by :func:`bounded`.
     new_levels
         Per signal, how often each of the first levels came that the baseline never had.
     duplicates
@@ -64,14 +87,27 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True, tag="partial"):
     baseline: str
     upto: int
     vector: bytes
+    itemsize: int
     changes: tuple[ChangePoint, ...] = ()
     new_levels: dict[str, dict[str, int]] = {}
     duplicates: bytes = b""
     appended_ms: int = NO_TIME
 
+    @property
+    def size(self) -> int:
+        """Number of cells; -1 of a vector that is none."""
+        whole = self.itemsize in (1, 2, 4, 8) and len(self.vector) % self.itemsize == 0
+        return len(self.vector) // self.itemsize if whole else -1
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of what it counts, about."""
+        names = sum(len(name) for names in self.new_levels.values() for name in names)
+        return len(self.vector) + len(self.duplicates) + names
+
     def counts(self) -> I64:
         """The flat vector."""
-        return np.frombuffer(self.vector, "<i8")
+        return np.frombuffer(self.vector, f"<u{self.itemsize}").astype(np.int64)
 
 
 class Mark(msgspec.Struct, frozen=True, tag="mark"):

@@ -83,11 +83,14 @@ class AlertPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         An alert turns from ``warning`` to ``critical`` when so many of so many judged windows in a row drift.
     resolve_after
         It is resolved after so many quiet judged windows in a row.
+    resolve_without_data
+        It is resolved, too, when the fleet has passed so many windows since the last one of its model version.
     """
 
     page_windows: Windows = 2
     page_of: Windows = 3
     resolve_after: Windows = 3
+    resolve_without_data: Count = 60
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from driftline.detectors import adwin
+from driftline.detectors.arrays import little_endian
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.duplicates import Duplicates
 from driftline.detectors.errors import START_OVER, DamagedState, OperatorError
@@ -18,7 +19,7 @@ from driftline.detectors.online import Online
 from driftline.detectors.partials import ChangePoint
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.silence import Clock
-from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
+from driftline.detectors.snapshot import OWN, Bookmark, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME
 
@@ -29,6 +30,7 @@ MASSES = {1: "|u1", 2: "<i2"}
 class _Window(msgspec.Struct, array_like=True, frozen=True):
     start_ms: int
     baseline: str
+    itemsize: int
     vector: bytes
     events: dict[str, int]
     changes: list[ChangePoint]
@@ -62,6 +64,7 @@ class _Partition(msgspec.Struct, array_like=True, frozen=True):
     partitions: int
     window_ms: int
     cells: dict[bytes, int]
+    bookmark: Bookmark | None
 
 
 class _Times(msgspec.Struct, array_like=True, frozen=True):
@@ -81,7 +84,7 @@ class _Position(NamedTuple):
 def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
     """Cells that changed since the last dump, then the partition's own, in the order in which to write them.
 
-    A cell that is ahead of the partition after a crash has not changed until the partition reaches it.
+    Behind it comes what is to be removed, as empty values: the partition's own lists it no longer. A cell that is ahead of the partition after a crash has not changed until the partition reaches it.
     """
     times = _Times(state.highest_ms, state.closed_ms, tuple(state.recent_ms.tolist()), state.clock)
     for cell in state.cells.values():
@@ -89,8 +92,11 @@ def dump(state: PartitionState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
             cell.is_dirty, cell.next_offset = False, state.next_offset
             yield cell_key(*cell.key), _cell_bytes(cell, times, state.partition, watch.plan_hash)
     listed = {cell_key(*cell.key): cell.next_offset for _, cell in sorted(state.cells.items())}
-    own = _Partition(state.partition, state.partitions, watch.plan.window_ms, listed)
+    own = _Partition(state.partition, state.partitions, watch.plan.window_ms, listed, state.bookmark)
     yield OWN, seal(own, times, plan=watch.plan_hash, baseline="", next_offset=state.next_offset)
+    for key in sorted(state.removed - state.cells.keys()):
+        yield cell_key(*key), b""
+    state.removed.clear()
 
 
 def load(
@@ -98,7 +104,8 @@ def load(
 ) -> tuple[PartitionState, dict[bytes, DamagedState]]:
     """State from saved values, and by key what is damaged and was left out.
 
-    If anything is damaged the partition starts over at offset 0, and sound cells skip what they hold.
+    If anything is damaged the partition starts over at offset 0, and sound cells skip what they hold. A part of a cell
+    whose baseline is gone is no damage: it is left out alone, and the state says so.
 
     Raises
     ------
@@ -109,18 +116,24 @@ def load(
     """
     cells: dict[bytes, tuple[Cell, _Position]] = {}
     damaged: dict[bytes, DamagedState] = {}
-    position = _Position(0, _Times(NO_TIME, 0, (), Clock()))
-    listed: dict[bytes, int] = {}
+    position, own = _Position(0, _Times(NO_TIME, 0, (), Clock())), None
+    left_out: list[str] = []
     for key, raw in saved.items():
         try:
             if key == OWN:
-                position, listed = _partition(raw, partition, partitions, watch)
+                position, own = _partition(raw, partition, partitions, watch)
             else:
-                cells[key] = _cell(raw, partition, key, watch)
+                cells[key] = _cell(raw, partition, key, watch, left_out)
         except DamagedState as error:
             damaged[key] = error
+    listed = own.cells if own else {}
     damaged |= missing(listed, saved.keys())
-    state = PartitionState(partition, partitions, cells={cell.key: cell for cell, _ in cells.values()})
+    state = PartitionState(partition, partitions, bookmark=own.bookmark if own else None, left_out=left_out)
+    for cell, _ in cells.values():
+        if cell.key in watch.layouts:
+            state.cells[cell.key] = cell
+        else:
+            state.removed.add(cell.key)
     if not damaged:
         older = [at for key, (_, at) in cells.items() if at.next_offset < listed.get(key, 0)]
         first = min([position, *older], key=attrgetter("next_offset"))
@@ -130,7 +143,7 @@ def load(
     return state, damaged
 
 
-def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tuple[_Position, dict[bytes, int]]:
+def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tuple[_Position, _Partition]:
     envelope = unseal(raw)
     own, times = decode(envelope.payload, _Partition), decode(envelope.context, _Times)
     if own.partition != partition:
@@ -141,7 +154,7 @@ def _partition(raw: bytes, partition: int, partitions: int, watch: Watch) -> tup
     ):
         if was != now:
             raise OperatorError(f"{key} = {now}, but the saved state has {was}: {START_OVER}")
-    return _Position(envelope.next_offset, times), own.cells
+    return _Position(envelope.next_offset, times), own
 
 
 def _cell_bytes(cell: Cell, times: _Times, partition: int, plan_hash: str) -> bytes:
@@ -158,8 +171,9 @@ def _cell_bytes(cell: Cell, times: _Times, partition: int, plan_hash: str) -> by
 
 def _window(start_ms: int, window: OpenWindow) -> _Window:
     events = dict(sorted(window.events.items()))  # equal states give equal bytes, however they came about
-    vector, duplicates = _bytes(window.vector, "<i8"), window.duplicates.dump()
-    return _Window(start_ms, window.layout.baseline.hash, vector, events, window.changes, window.new_levels, duplicates)
+    vector = window.vector.itemsize, little_endian(window.vector)
+    sampled = window.new_levels, window.duplicates.dump()
+    return _Window(start_ms, window.layout.baseline.hash, *vector, events, window.changes, *sampled)
 
 
 def _online(online: Online) -> _Online:
@@ -176,31 +190,44 @@ def _online(online: Online) -> _Online:
     return _Online(online.layout.baseline.hash, adwins, saved)
 
 
-def _cell(raw: bytes, partition: int, key: bytes, watch: Watch) -> tuple[Cell, _Position]:
+def _cell(raw: bytes, partition: int, key: bytes, watch: Watch, left_out: list[str]) -> tuple[Cell, _Position]:
     envelope = unseal(raw)
     content, times = decode(envelope.payload, _Cell), decode(envelope.context, _Times)
     check_home((content.partition, content.model, content.version), partition, key)
     model = (content.model, content.version)
-    windows = {each.start_ms: _open_window(each, model, watch) for each in content.windows}
-    online = _restored(content.online, model, watch) if content.online else None
-    cell = Cell(model, envelope.next_offset, windows, online, is_dirty=False)
+    cell = Cell(model, envelope.next_offset, is_dirty=False)
+    for each in content.windows:
+        layout = _layout(model, each.baseline, f"window at {each.start_ms} ms", watch, left_out)
+        if layout is not None:
+            cell.windows[each.start_ms] = _open_window(each, model, layout, watch)
+    if content.online is not None:
+        layout = _layout(model, content.online.baseline, "detectors", watch, left_out)
+        cell.online = None if layout is None else _restored(content.online, layout)
     return cell, _Position(envelope.next_offset, times)
 
 
-def _open_window(saved: _Window, model: ModelKey, watch: Watch) -> OpenWindow:
-    layout = _layout(model, saved.baseline, watch)
-    vector = _array(saved.vector, "<i8", (layout.size,))
+def _layout(model: ModelKey, baseline: str, what: str, watch: Watch, left_out: list[str]) -> Layout | None:
+    """The layout of a part of a cell; None where its baseline was retired or replaced: then that part is left out."""
+    layout = watch.by_hash(model, baseline)
+    if layout is None:
+        left_out.append(f"{model}: the {what} of baseline {baseline}, which is not on the baselines topic any more")
+    return layout
+
+
+def _open_window(saved: _Window, model: ModelKey, layout: Layout, watch: Watch) -> OpenWindow:
+    if saved.itemsize not in (1, 2, 4, 8):
+        raise DamagedState(f"{model}: counts of {saved.itemsize} bytes each")
+    vector = _array(saved.vector, f"<u{saved.itemsize}", (layout.size,))
     highest = max(vector[N], vector[LATE])
-    if (vector < 0).any() or (vector > highest).any() or saved.start_ms % watch.plan.window_ms:
+    if (vector > highest).any() or saved.start_ms % watch.plan.window_ms:
         raise DamagedState(f"{model}: counts of no records, or a window that starts at {saved.start_ms} ms")
     short = vector.astype(np.min_scalar_type(highest))
     duplicates = Duplicates.load(saved.duplicates)
     return OpenWindow(layout, short, saved.events, saved.changes, saved.new_levels, duplicates)
 
 
-def _restored(saved: _Online, model: ModelKey, watch: Watch) -> Online:
+def _restored(saved: _Online, layout: Layout) -> Online:
     """Detectors as they were, for those that the plan still has on with the same threshold; others start fresh."""
-    layout = _layout(model, saved.baseline, watch)
     online = Online.fresh(layout)
     places = {(of.detector, of.signal, of.delta): place for place, of in enumerate(layout.adwins)}
     for detector, signal, delta, raw in saved.adwins:
@@ -220,13 +247,6 @@ def _masses(saved: _Masses, fresh: Masses) -> Masses:
     if saved.window_size != fresh.window_size:
         raise DamagedState(f"half-space trees: window of {saved.window_size}, the baseline's is {fresh.window_size}")
     return Masses.restored(reference, latest, saved.counter, saved.window_size)
-
-
-def _layout(model: ModelKey, baseline_hash: str, watch: Watch) -> Layout:
-    layout = watch.by_hash(model, baseline_hash)
-    if layout is None:
-        raise DamagedState(f"{model}: the state's baseline {baseline_hash} is not on the baselines topic any more")
-    return layout
 
 
 def _bytes(array: npt.NDArray[Any], kind: str) -> bytes:

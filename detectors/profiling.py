@@ -4,21 +4,22 @@
 was cut into batches. The state that it is given is spent; go on with the one that it returns.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from msgspec import structs
 
-from driftline.detectors.arrays import I64, Mask
+from driftline.detectors.arrays import I64, Mask, little_endian
 from driftline.detectors.cell import Cell
-from driftline.detectors.intake import Profiled, Rows, take_in
+from driftline.detectors.intake import Profiled, take_in
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.pieces import Facts, Piece
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import Batch, Flush, Prediction, is_name
+from driftline.detectors.records import Batch, Flush, is_name
+from driftline.detectors.rows import Rows, by_model, coded
 from driftline.detectors.silence import Clock, append_clock, closings
+from driftline.detectors.snapshot import Bookmark
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.detectors.windows import NO_TIME, closed_through, flushed_through, is_late, reached, window_start
 
@@ -43,6 +44,12 @@ class PartitionState:
         The append times up to there.
     cells
         State per model version.
+    bookmark
+        The last record that was read; None before the first.
+    removed
+        Model versions whose saved cells are to be removed with the next snapshot; never saved.
+    left_out
+        What of the saved cells was left out because its baseline is gone, a line each; never saved.
     """
 
     partition: int
@@ -53,6 +60,9 @@ class PartitionState:
     clock: Clock = field(default_factory=Clock)
     cells: dict[ModelKey, Cell] = field(default_factory=dict)
     recent_ms: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    bookmark: Bookmark | None = None
+    removed: set[ModelKey] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
 
 
 def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionState, Profiled]:
@@ -72,6 +82,9 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
     The new state, whose ``next_offset`` is the batch's, and what is to be sent.
     """
     out, facts = Profiled(), Facts()
+    for key in watch.retired & state.cells.keys():
+        out.unmatched += len(state.cells.pop(key).windows)
+        state.removed.add(key)
     for part, flush in batch.parts():
         _take(state, part, watch, facts, out)
         if flush is not None:
@@ -160,7 +173,7 @@ class Closing:
 def _usable(state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: Profiled) -> Piece:
     """Reject what can't be used; of the rest find the model versions and the append times."""
     places = np.arange(fresh, batch.offsets.size)
-    keys, codes = _coded(batch.predictions[fresh:])
+    keys, codes = coded(batch.predictions[fresh:])
     known = np.array([_fault(key, state, watch) is None for key in keys], np.bool_)
     ahead = batch.event_ms[fresh:] > batch.appended_ms[fresh:] + watch.plan.max_ahead_ms
     usable = known[codes] & ~ahead
@@ -206,7 +219,7 @@ def _grouped(
     horizon_ms = _horizon(start_ms, after_ms, state.highest_ms, places, batch, plan)
     state.highest_ms = int(times_ms[-1])
     every = Rows(("", ""), offsets, event_ms, start_ms, late, places)
-    return _by_model(every, piece.codes, piece.keys), horizon_ms, Closing(after_ms, piece.clock_ms, offsets)
+    return by_model(every, piece.codes, piece.keys), horizon_ms, Closing(after_ms, piece.clock_ms, offsets)
 
 
 def _horizon(start_ms: I64, reached_ms: I64, highest_ms: int, places: I64, batch: Batch, plan: Plan) -> I64 | None:
@@ -233,28 +246,6 @@ def _placed(event_ms: I64, highest_ms: I64, closed_ms: int, plan: Plan) -> tuple
     if late.any():
         start_ms = np.where(late, window_start(highest_ms, plan.window_ms), start_ms)
     return start_ms, late
-
-
-def _coded(predictions: Sequence[Prediction]) -> tuple[list[ModelKey], I64]:
-    """Model versions in the order of their first record, and each record's place among them, shape (n,)."""
-    n = len(predictions)
-    if len(set(map(attrgetter("model"), predictions))) == len(set(map(attrgetter("version"), predictions))) == 1:
-        return [(predictions[0].model, predictions[0].version)], np.zeros(n, np.int64)
-    keys = list(map(attrgetter("model", "version"), predictions))
-    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    return list(places), np.fromiter(map(places.__getitem__, keys), np.int64, n)
-
-
-def _by_model(every: Rows, codes: I64, keys: list[ModelKey]) -> Iterator[Rows]:
-    """Split rows by their model's code, keeping log order."""
-    if len(keys) == 1 and codes.size:
-        yield replace(every, key=keys[0])
-        return
-    order = codes.argsort(kind="stable")
-    ends = np.bincount(codes, minlength=len(keys)).cumsum().tolist()
-    for key, start, stop in zip(keys, [0, *ends], ends, strict=False):
-        if start < stop:
-            yield every.at(key, order[start:stop])
 
 
 def _fault(key: ModelKey, state: PartitionState, watch: Watch) -> str | None:
@@ -291,7 +282,8 @@ def _partial(state: PartitionState, cell: Cell, start_ms: int, upto: int, append
         partition=state.partition,
         baseline=window.layout.baseline.hash,
         upto=upto,
-        vector=window.vector.astype("<i8").tobytes(),
+        vector=little_endian(window.vector),
+        itemsize=window.vector.itemsize,
         changes=tuple(window.changes),
         new_levels={signal: dict(names) for signal, names in window.new_levels.items()},
         duplicates=window.duplicates.dump(),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from driftline.detectors.alerts import Alert, BinShift, Kind, Severity, State, subject
+from driftline.detectors.alerts import Alert, BinShift, Kind, Severity, State, Window, subject
 from driftline.detectors.baseline import NumericSignal
 from driftline.detectors.distances import DISTANCES
 from driftline.detectors.judging import QUALITY_CAUSES, SignalVerdict, Verdict
@@ -146,9 +146,12 @@ def quiet(layout: Layout, verdict: Verdict, about: Subject, detector: str) -> Fi
     if about == LATENESS:
         phrase = f"few of its records were late in {windows}"
         return Finding(detector, verdict.late_share, layout.rule(detector).threshold, None, phrase, [])
-    return Finding(
-        detector, None, None, None, f"{about[1] or 'its rate of outliers'} looked like the baseline for {windows}", []
-    )
+    return Finding(detector, None, None, None, f"{_named(about)} looked like the baseline for {windows}", [])
+
+
+def _named(about: Subject) -> str:
+    """A subject in words."""
+    return about[1] or ("its share of late records" if about == LATENESS else "its rate of outliers")
 
 
 def transition_alert(
@@ -216,6 +219,47 @@ def _alert(  # noqa: PLR0913 - one place fills in what all alerts on windows sha
         plan=verdict.plan,
         final=verdict.final,
         summary=f"{subject(layout.baseline)}: {phrase}.",
+    ).identified()
+
+
+def closing_alert(  # noqa: PLR0913 - there is no verdict to take them from
+    model: tuple[str, str],
+    about: Subject,
+    severity: Severity,
+    window: Window,
+    judged_by: tuple[str, str],
+    time_ms: int,
+    detector: str,
+    why: str,
+) -> Alert:
+    """Resolve an alert on whose subject nothing more will be said; the window is the last one that was judged.
+
+    Parameters
+    ----------
+    model, about, severity
+        What the open alert is about, and how severe it is.
+    window, judged_by
+        The last window, and the hashes of the baseline and the plan that it was judged by.
+    time_ms, detector, why
+        When, by what and for which reason, in words.
+    """
+    kind: Kind = about[0]  # type: ignore[assignment]  # subjects are made of kinds
+    return Alert(
+        state="resolved",
+        kind=kind,
+        severity=severity,
+        model=model[0],
+        version=model[1],
+        signal=about[1],
+        detector=detector,
+        value=None,
+        threshold=None,
+        n=0,
+        window=window,
+        time_ms=time_ms,
+        baseline=judged_by[0],
+        plan=judged_by[1],
+        summary=f"{model[0]} {model[1]}: {_named(about)} is closed, {why}.",
     ).identified()
 
 

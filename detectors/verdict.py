@@ -1,144 +1,41 @@
 """Stage 2: partitions' partial counts become verdicts and alerts.
 
-``step`` knows no clock. When a window's verdict is final depends on the log alone (:mod:`.finality`). While partitions are idle, windows are judged provisionally from what there is; provisional verdicts
-and alerts are marked as such and leave no trace in the history that final ones are decided by.
+``step`` knows no clock. When a window's verdict is final depends on the log alone (:mod:`.finality`). While partitions are
+idle, windows are judged provisionally from what there is; provisional verdicts and alerts are marked as such and leave no
+trace in the history that final ones are decided by.
 """
 
+import functools
+import sys
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Iterable, Sequence
+from itertools import groupby, takewhile
 from operator import itemgetter
 
-import numpy as np
-
 from driftline.detectors import finality
-from driftline.detectors.alerts import Alert, Window
-from driftline.detectors.duplicates import Duplicates
-from driftline.detectors.earlier import Earlier
+from driftline.detectors.alerts import Alert
 from driftline.detectors.finality import EVER, Moment
-from driftline.detectors.judging import Verdict, judge_windows
-from driftline.detectors.layout import Layout
-from driftline.detectors.measuring import Evidence
-from driftline.detectors.new_levels import merged
+from driftline.detectors.fleet import FleetState, Judged, ModelState
+from driftline.detectors.merging import beyond_bounds, is_ready, verdicts_on
 from driftline.detectors.partials import Mark, Partial
-from driftline.detectors.policy import Standing
-from driftline.detectors.reporting import (
-    Subject,
-    retraction,
-    upheld,
-)
-from driftline.detectors.transitions import alerts_of
-from driftline.detectors.watch import ModelKey, Watch
+from driftline.detectors.transitions import LastWindow, alerts_of, corrections, no_data, retirement
+from driftline.detectors.watch import Watch
 
 Item = Partial | Mark
-WINDOWS_AT_ONCE = 32
-"""Windows that are judged together: enough to share the cost of calls, few enough for the memory that they take."""
 
 
-@dataclass(slots=True)
-class ModelState:
-    """One model version in stage 2.
-
-    Parameters
-    ----------
-    key
-        Model and version.
-    next_offset
-        Partials below it are in this state already.
-    windows
-        Newest partial per window start and input partition, of windows that are not final.
-    earlier
-        Partials before those, and what came too late.
-    standings
-        Per (kind, signal), where its alert stands after the last final window.
-    provisional
-        Alerts that fired provisionally and are not final yet, by id.
-    drafts
-        Provisional verdicts by window, with the partials that they were made of; never saved.
-    is_dirty
-        Whether it differs from its last snapshot.
-    """
-
-    key: ModelKey
-    next_offset: int = 0
-    windows: dict[int, dict[int, Partial]] = field(default_factory=dict)
-    earlier: Earlier = field(default_factory=Earlier)
-    standings: dict[Subject, Standing] = field(default_factory=dict)
-    provisional: dict[str, Alert] = field(default_factory=dict)
-    drafts: dict[int, tuple[dict[int, Partial], Verdict, Layout]] = field(default_factory=dict)
-    is_dirty: bool = True
-
-    def keep(self, partial: Partial) -> None:
-        """Take in a partial of a window that is not final."""
-        parts = self.windows.setdefault(partial.start_ms, {})
-        parts[partial.partition] = self.earlier.newest(parts.get(partial.partition), partial)
-
-    def forget(self, start_ms: int) -> None:
-        """Drop a window that is final."""
-        del self.windows[start_ms]
-        self.drafts.pop(start_ms, None)
-        self.is_dirty = True
-
-
-@dataclass(slots=True)
-class FleetState:
-    """All that stage 2 remembers of one partition of ``partials``.
-
-    Parameters
-    ----------
-    partition
-        Which partition of ``partials``.
-    next_offset
-        The first offset that is not in this state.
-    marks
-        Newest mark per input partition, with all facts that windows which are not final may need.
-    final_ms
-        Every window that ends at or before this is final.
-    models
-        State per model version.
-    partitions
-        Of how many partitions: the number is part of the state's identity.
-    """
-
-    partition: int
-    next_offset: int = 0
-    marks: dict[int, Mark] = field(default_factory=dict)
-    final_ms: int = 0
-    models: dict[ModelKey, ModelState] = field(default_factory=dict)
-    partitions: int = 1
-
-
-@dataclass(slots=True)
-class Judged:
-    """Outputs of one step.
-
-    Parameters
-    ----------
-    verdicts, alerts
-        In order.
-    stale
-        Partials that came for windows that are final already.
-    missed
-        Records that these windows' verdicts lack: their partition had been idle.
-    unmatched
-        Partials of another baseline than their window is judged by.
-    """
-
-    verdicts: list[Verdict] = field(default_factory=list)
-    alerts: list[Alert] = field(default_factory=list)
-    stale: int = 0
-    missed: int = 0
-    unmatched: int = 0
-
-
-def step(state: FleetState, items: Iterable[tuple[int, Item]], watch: Watch) -> tuple[FleetState, Judged]:
+def step(
+    state: FleetState, items: Iterable[tuple[int, Item]], watch: Watch, most: int = sys.maxsize
+) -> tuple[FleetState, Judged]:
     """Take in partials and marks, each with its offset, in log order; those below ``next_offset`` are skipped.
 
-    The state that it is given is spent; go on with the one that it returns.
+    The state that it is given is spent; go on with the one that it returns. No more final windows than ``most`` are
+    judged: while :func:`is_due`, further steps judge the rest, in the same order.
     """
-    out = Judged()
+    out = Judged(room=most)
     touched = False
+    _retire(state, watch, out)
+    _finish(state, watch, out)
     for offset, item in items:
         if offset < state.next_offset:
             continue
@@ -161,6 +58,9 @@ def _take_partial(state: FleetState, offset: int, partial: Partial, watch: Watch
         out.stale += 1
         if mark is None or end_ms <= mark.closed_ms:
             return  # a repetition
+    if key in watch.retired:
+        out.unmatched += 1
+        return
     model = state.models.setdefault(key, ModelState(key))
     if offset < model.next_offset:
         return
@@ -173,102 +73,120 @@ def _take_partial(state: FleetState, offset: int, partial: Partial, watch: Watch
 
 def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None:
     """Take in what a partition tells of itself, and make final what that settles."""
-    state.marks[mark.partition] = finality.merged(state.marks.get(mark.partition), mark)
+    known = state.marks[mark.partition] = finality.merged(state.marks.get(mark.partition), mark)
     moments = finality.moments(state.marks, state.final_ms)
     dragged_ms = finality.dragged_ms(state.marks, watch.plan.max_provisional_windows * watch.plan.window_ms)
     if dragged_ms > (moments[-1].end_ms if moments else state.final_ms):
         moments.append(Moment(dragged_ms, EVER))
-    if not moments:
-        return
+    if moments:
+        _settle(state, moments, watch, out)
+        _finish(state, watch, out)
+    for model in state.models.values():
+        model.is_dirty |= model.earlier.prune(known)
+
+
+def _settle(state: FleetState, moments: Sequence[Moment], watch: Watch, out: Judged) -> None:
+    """Windows become final: each keeps the records that were appended up to its moment, whenever it is judged."""
+    window_ms, past_ms = watch.plan.window_ms, state.final_ms
     state.final_ms = moments[-1].end_ms
     state.marks = {place: finality.without(each, moments[-1]) for place, each in state.marks.items()}
-    due = _windows(state, state.final_ms - watch.plan.window_ms)
-    _finish(due, moments, watch, out)
+    for model, start_ms in _windows(state, past_ms - window_ms, state.final_ms - window_ms):
+        moment = moments[bisect_left(moments, (start_ms + window_ms,))]
+        out.missed += model.settle(start_ms, moment.appended_ms)
     closed_ms = {place: each.closed_ms for place, each in state.marks.items()}
     for model in state.models.values():
-        model.earlier.forget(closed_ms, watch.plan.window_ms)
+        model.earlier.forget(closed_ms, window_ms)
 
 
-def _windows(state: FleetState, last_ms: int | None) -> list[tuple[ModelState, int]]:
-    """Windows that start at a moment or before it, None for all, by model version and start."""
+def _windows(state: FleetState, first_ms: int, last_ms: int | None) -> list[tuple[ModelState, int]]:
+    """Windows that start after a moment, and at another or before it, None for all, by model version and start."""
     models = [state.models[key] for key in sorted(state.models)]
     return [
-        (model, start) for model in models for start in sorted(model.windows) if last_ms is None or start <= last_ms
+        (model, start)
+        for model in models
+        for start in sorted(model.windows)
+        if first_ms < start and (last_ms is None or start <= last_ms)
     ]
 
 
-def _finish(due: Sequence[tuple[ModelState, int]], moments: Sequence[Moment], watch: Watch, out: Judged) -> None:
-    """Final verdicts on windows, each by the records that were appended up to its moment."""
-    found = []
-    for model, start_ms in due:
-        moment = moments[bisect_left(moments, (start_ms + watch.plan.window_ms,))]
-        parts = {}
-        for partition, newest in model.windows[start_ms].items():
-            counted, missed = model.earlier.settle(newest, moment.appended_ms)
-            out.missed += missed
-            if counted is not None:
-                parts[partition] = counted
-        if parts:
-            found.append((model, start_ms, parts))
-        else:
-            model.forget(start_ms)
-    for model, start_ms, verdict, layout in _verdicts(found, watch, out, final=True):
+def is_due(state: FleetState, watch: Watch) -> bool:
+    """Whether a step has something to say without anything new: more is final, or the watch has changed."""
+    if watch.retired & state.models.keys():
+        return True
+    first = ((model, min(model.windows)) for model in state.models.values() if model.windows)
+    last_ms = state.final_ms - watch.plan.window_ms
+    return any(start <= last_ms and _is_ready(state, model, watch, start) for model, start in first)
+
+
+def _is_ready(state: FleetState, model: ModelState, watch: Watch, start_ms: int) -> bool:
+    return is_ready(model.key, start_ms, model.windows[start_ms], state.final_ms, watch)
+
+
+def _finish(state: FleetState, watch: Watch, out: Judged) -> None:
+    """Final verdicts on what is due, in order per model version; what waits beyond the bounds is dropped, and counted.
+
+    What waits for its baseline holds up what follows it: alerts go by the order of windows.
+    """
+    last_ms = state.final_ms - watch.plan.window_ms
+    due: list[tuple[ModelState, int]] = []
+    overdue: list[tuple[ModelState, int]] = []
+    for model in (state.models[key] for key in sorted(state.models)):
+        starts = sorted(start for start in model.windows if start <= last_ms)
+        tried = starts[: out.room - len(due)]
+        ready = list(takewhile(functools.partial(_is_ready, state, model, watch), tried))
+        due += [(model, start) for start in ready]
+        if len(ready) < len(tried):
+            overdue += [(model, start) for start in starts[len(ready) :]]
+    out.room -= len(due)
+    _judge_finally(due, watch, out)
+    excess = list(beyond_bounds(((model.key, start), model.windows[start]) for model, start in overdue))
+    for key, start in excess:
+        out.unmatched += len(state.models[key].windows[start])
+        state.models[key].forget(start)
+    if excess:
+        _finish(state, watch, out)  # what they have held up
+        return
+    for key in sorted(state.models):
+        out.alerts += _silenced(state.models[key], state.final_ms, watch)
+
+
+def _judge_finally(due: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
+    """Final verdicts on windows."""
+    places = [(model.key, start_ms, model.windows[start_ms]) for model, start_ms in due]
+    for (model, start_ms), (verdict, layout, unmatched) in zip(
+        due, verdicts_on(places, watch, final=True), strict=True
+    ):
+        out.unmatched += unmatched
         model.forget(start_ms)
         if verdict is None or layout is None:
             continue
+        out.alerts += _silenced(model, start_ms, watch)
+        model.last = LastWindow(start_ms, verdict.baseline)
         out.verdicts.append(verdict)
         alerts = alerts_of(layout, verdict, model.standings)
-        out.alerts += [*alerts, *_corrections(model, start_ms, alerts)]
+        out.alerts += [*alerts, *corrections(model.provisional, model.standings, start_ms, alerts)]
 
 
-def _corrections(model: ModelState, start_ms: int, alerts: Sequence[Alert]) -> Iterator[Alert]:
-    """Put right what was said provisionally up to a window that is final now, and does not hold.
-
-    The last alert of a fingerprint must say what is true, so an alert that a final one or a later provisional one
-    follows needs no correction.
-    """
-    due = [each for each in model.provisional.values() if each.window.start_ms <= start_ms]
-    for alert in due:
-        del model.provisional[alert.id]
-    followed = {each.fingerprint for each in (*alerts, *model.provisional.values())}
-    last = {each.fingerprint: each for each in sorted(due, key=lambda each: each.window.start_ms)}
-    for alert in last.values():
-        if alert.state == "event" or alert.fingerprint in followed:
-            continue
-        severity = model.standings.get((alert.kind, alert.signal), Standing()).severity
-        if severity and (alert.state, alert.severity) != ("firing", severity):
-            yield upheld(alert, severity)
-        elif not severity and alert.state == "firing":
-            yield retraction(alert)
+def _silenced(model: ModelState, now_ms: int, watch: Watch) -> list[Alert]:
+    """Resolve what is open of a model version without data for so long, up to a moment of event time."""
+    if model.last is None or not any(standing.severity for standing in model.standings.values()):
+        return []
+    due_ms = model.last.start_ms + (1 + watch.plan.policy.resolve_without_data) * watch.plan.window_ms
+    if due_ms > now_ms or any(start < due_ms for start in model.windows):
+        return []
+    model.is_dirty = True
+    return no_data(model.key, model.standings, model.last, due_ms, watch)
 
 
-def _verdicts(
-    windows: Sequence[tuple[ModelState, int, Mapping[int, Partial]]], watch: Watch, out: Judged, *, final: bool
-) -> Iterator[tuple[ModelState, int, Verdict | None, Layout | None]]:
-    """Judge windows by their partials, some at once; a window whose baseline is not known has no verdict."""
-    for first in range(0, len(windows), WINDOWS_AT_ONCE):
-        some = windows[first : first + WINDOWS_AT_ONCE]
-        found = [_merged(model.key, start_ms, parts, watch, out) for model, start_ms, parts in some]
-        verdicts = iter(judge_windows([each for each in found if each is not None], final=final))
-        for (model, start_ms, _), each in zip(some, found, strict=True):
-            yield (model, start_ms, None, None) if each is None else (model, start_ms, next(verdicts), each.layout)
-
-
-def _merged(key: ModelKey, start_ms: int, parts: Mapping[int, Partial], watch: Watch, out: Judged) -> Evidence | None:
-    """Merge the partitions' counts, which is addition."""
-    hashes = {partial.baseline for partial in parts.values()}
-    effective = watch.effective(key, start_ms)
-    chosen = effective.baseline.hash if effective and effective.baseline.hash in hashes else min(hashes)
-    layout = watch.by_hash(key, chosen)
-    same = [partial for _, partial in sorted(parts.items()) if partial.baseline == chosen]
-    out.unmatched += len(parts) - len(same) if layout else len(parts)
-    if layout is None:
-        return None
-    vector = np.stack([partial.counts() for partial in same]).sum(axis=0, dtype=np.int64)
-    changes = [change for partial in same for change in partial.changes]
-    window = Window(start_ms, start_ms + watch.plan.window_ms)
-    duplicates = Duplicates.merged(Duplicates.load(partial.duplicates) for partial in same)
-    return Evidence(layout, window, vector, changes, merged(partial.new_levels for partial in same), duplicates)
+def _retire(state: FleetState, watch: Watch, out: Judged) -> None:
+    """Drop model versions whose baseline was withdrawn, with what waits of them; their alerts are resolved."""
+    for key in sorted(watch.retired & state.models.keys()):
+        model = state.models.pop(key)
+        state.removed.add(key)
+        out.retired.append(key)
+        out.unmatched += sum(map(len, model.windows.values()))
+        if model.last is not None:
+            out.alerts += retirement(key, model.standings, model.last, watch)
 
 
 def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
@@ -276,7 +194,8 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
     if len(state.marks) < next(iter(state.marks.values())).partitions:
         return
     through_ms = min((mark.closed_ms for mark in state.marks.values() if not mark.idle), default=None)
-    windows = _windows(state, None if through_ms is None else through_ms - watch.plan.window_ms)
+    window_ms = watch.plan.window_ms  # those that are final are soon said finally
+    windows = _windows(state, state.final_ms - window_ms, None if through_ms is None else through_ms - window_ms)
     _draft(windows, watch, out)
     for model, own in groupby(windows, key=itemgetter(0)):
         standings = dict(model.standings)
@@ -292,11 +211,12 @@ def _judge_provisionally(state: FleetState, watch: Watch, out: Judged) -> None:
 def _draft(windows: Sequence[tuple[ModelState, int]], watch: Watch, out: Judged) -> None:
     """Provisional verdicts on windows, made and sent anew only where the partials have changed."""
     changed = [
-        (model, start_ms, model.windows[start_ms])
+        (model, start_ms)
         for model, start_ms in windows
         if start_ms not in model.drafts or model.drafts[start_ms][0] != model.windows[start_ms]
     ]
-    for model, start_ms, verdict, layout in _verdicts(changed, watch, out, final=False):
+    places = [(model.key, start_ms, model.windows[start_ms]) for model, start_ms in changed]
+    for (model, start_ms), (verdict, layout, _) in zip(changed, verdicts_on(places, watch, final=False), strict=True):
         model.drafts.pop(start_ms, None)
         if verdict is not None and layout is not None:
             out.verdicts.append(verdict)

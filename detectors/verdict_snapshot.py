@@ -7,10 +7,11 @@ import msgspec
 
 from driftline.detectors.alerts import Alert
 from driftline.detectors.errors import START_OVER, DamagedState, OperatorError
+from driftline.detectors.fleet import FleetState, ModelState
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.policy import Standing
-from driftline.detectors.snapshot import OWN, cell_key, check_home, decode, missing, seal, unseal
-from driftline.detectors.verdict import FleetState, ModelState
+from driftline.detectors.snapshot import OWN, Bookmark, cell_key, check_home, decode, missing, seal, unseal
+from driftline.detectors.transitions import LastWindow
 from driftline.detectors.watch import Watch
 
 
@@ -19,6 +20,7 @@ class _Model(msgspec.Struct, array_like=True, frozen=True):
     model: str
     version: str
     partials: list[Partial]
+    last: LastWindow | None
     standings: list[tuple[str, str, Standing]]
     provisional: list[Alert]
     counted: list[tuple[int, int, int]]
@@ -28,6 +30,7 @@ class _Fleet(msgspec.Struct, array_like=True, frozen=True):
     partition: int
     partitions: int
     models: dict[bytes, int]
+    bookmark: Bookmark | None
 
 
 class _Marks(msgspec.Struct, array_like=True, frozen=True):
@@ -45,7 +48,7 @@ class _Position(NamedTuple):
 def dump(state: FleetState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
     """Models that changed since the last dump, then the partition's own cell, in the order in which to write them.
 
-    A model that is ahead of the partition after a crash waits until the partition has reached it.
+    Behind it comes what is to be removed, as empty values: the partition's own lists it no longer. A model that is ahead of the partition after a crash waits until the partition has reached it.
     """
     marks = _Marks(state.final_ms, [mark for _, mark in sorted(state.marks.items())])
     for model in state.models.values():
@@ -53,8 +56,11 @@ def dump(state: FleetState, watch: Watch) -> Iterator[tuple[bytes, bytes]]:
             model.is_dirty, model.next_offset = False, state.next_offset
             yield cell_key(*model.key), _model_bytes(model, marks, state.partition, watch.plan_hash)
     listed = {cell_key(*model.key): model.next_offset for _, model in sorted(state.models.items())}
-    own = _Fleet(state.partition, state.partitions, listed)
+    own = _Fleet(state.partition, state.partitions, listed, state.bookmark)
     yield OWN, seal(own, marks, plan=watch.plan_hash, baseline="", next_offset=state.next_offset)
+    for key in sorted(state.removed - state.models.keys()):
+        yield cell_key(*key), b""
+    state.removed.clear()
 
 
 def _model_bytes(model: ModelState, marks: _Marks, partition: int, plan_hash: str) -> bytes:
@@ -67,6 +73,7 @@ def _model_bytes(model: ModelState, marks: _Marks, partition: int, plan_hash: st
             for _, newest in sorted(parts.items())
             for part in model.earlier.all(newest)
         ],
+        model.last,
         [(*subject, standing) for subject, standing in sorted(model.standings.items())],
         [alert for _, alert in sorted(model.provisional.items())],
         [(*place, n) for place, n in sorted(model.earlier.counted.items())],
@@ -90,18 +97,19 @@ def load(
     """
     models: dict[bytes, tuple[ModelState, _Position]] = {}
     damaged: dict[bytes, DamagedState] = {}
-    position = _Position(0, _Marks(0, []))
-    listed: dict[bytes, int] = {}
+    position, own = _Position(0, _Marks(0, [])), None
     for key, raw in saved.items():
         try:
             if key == OWN:
-                position, listed = _fleet(raw, partition, partitions)
+                position, own = _fleet(raw, partition, partitions)
             else:
                 models[key] = _model(raw, partition, key)
         except DamagedState as error:
             damaged[key] = error
+    listed = own.models if own else {}
     damaged |= missing(listed, saved.keys())
     state = FleetState(partition, models={model.key: model for model, _ in models.values()}, partitions=partitions)
+    state.bookmark = own.bookmark if own else None
     if not damaged:
         older = [at for key, (_, at) in models.items() if at.next_offset < listed.get(key, 0)]
         state.next_offset, marks = min([position, *older], key=lambda at: at.next_offset)
@@ -109,7 +117,7 @@ def load(
     return state, damaged
 
 
-def _fleet(raw: bytes, partition: int, partitions: int) -> tuple[_Position, dict[bytes, int]]:
+def _fleet(raw: bytes, partition: int, partitions: int) -> tuple[_Position, _Fleet]:
     envelope = unseal(raw)
     own, marks = decode(envelope.payload, _Fleet), decode(envelope.context, _Marks)
     if own.partition != partition:
@@ -118,7 +126,7 @@ def _fleet(raw: bytes, partition: int, partitions: int) -> tuple[_Position, dict
         raise OperatorError(
             f"partitions of the partials topic = {partitions}, but the saved state has {own.partitions}: {START_OVER}"
         )
-    return _Position(envelope.next_offset, marks), own.models
+    return _Position(envelope.next_offset, marks), own
 
 
 def _model(raw: bytes, partition: int, key: bytes) -> tuple[ModelState, _Position]:
@@ -128,6 +136,7 @@ def _model(raw: bytes, partition: int, key: bytes) -> tuple[ModelState, _Positio
     model = ModelState((content.model, content.version), envelope.next_offset, is_dirty=False)
     for part in content.partials:
         model.keep(part)
+    model.last = content.last
     model.standings = {(kind, signal): standing for kind, signal, standing in content.standings}
     model.earlier.counted = {(start_ms, partition): n for start_ms, partition, n in content.counted}
     model.provisional = {alert.id: alert for alert in content.provisional}

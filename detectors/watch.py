@@ -1,7 +1,7 @@
 """What is watched: the plan and the baselines in force, one frozen value that both steps are handed."""
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,9 +10,13 @@ from driftline.detectors.errors import OperatorError
 from driftline.detectors.layout import Layout
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import MAX_NAME, is_name
+from driftline.detectors.sizes import check_size
 
 ModelKey = tuple[str, str]
 """Model and version."""
+
+MAX_REPLACED = 8
+"""Replaced baselines that a model version keeps; by then windows that count by an older one are without."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,16 @@ class Watch:
         The plan.
     layouts
         Per model version its baselines, made ready for counting, in the order in which they become effective.
+    replaced
+        Per model version, baselines that others have taken the place of while windows may still be counted by them.
+    retired
+        Model versions whose baseline was withdrawn by a tombstone.
     """
 
     plan: Plan
     layouts: Mapping[ModelKey, tuple[Layout, ...]] = field(default_factory=dict)
+    replaced: Mapping[ModelKey, tuple[Layout, ...]] = field(default_factory=dict)
+    retired: frozenset[ModelKey] = frozenset()
 
     @cached_property
     def plan_hash(self) -> str:
@@ -61,13 +71,52 @@ class Watch:
             raise OperatorError(f"baseline for {key!r}: names have 1 to {MAX_NAME} printable characters and no '|'")
         if key not in self.layouts and len(self.layouts) >= self.plan.max_models:
             raise OperatorError(f"plan.max_models = {self.plan.max_models}: no room for {key!r}; raise it")
-        _check_size(baseline, self.plan)
         known = self.layouts.get(key, ())
         if any(layout.baseline == baseline for layout in known):
             return self  # said twice: open windows and detectors go on with the layout that they have
-        others = [layout for layout in known if layout.baseline.effective_from_ms != baseline.effective_from_ms]
-        ordered = sorted([*others, Layout.of(baseline, self.plan)], key=lambda each: each.baseline.effective_from_ms)
-        return replace(self, layouts={**self.layouts, key: tuple(ordered)})
+        layout = Layout.of(baseline, self.plan)
+        check_size(layout)
+        same = [each for each in known if each.baseline.effective_from_ms == baseline.effective_from_ms]
+        others = [each for each in (*self.replaced.get(key, ()), *same) if each.baseline.hash != baseline.hash]
+        ordered = sorted(
+            [layout, *(each for each in known if each not in same)], key=lambda each: each.baseline.effective_from_ms
+        )
+        return replace(
+            self,
+            layouts={**self.layouts, key: tuple(ordered)},
+            replaced={**self.replaced, key: tuple(others[-MAX_REPLACED:])} if others else self.replaced,
+            retired=self.retired - {key},
+        )
+
+    def without(self, key: ModelKey) -> "Watch":
+        """This watch after a tombstone: the model version is watched no longer."""
+        kept = [{each: known for each, known in of.items() if each != key} for of in (self.layouts, self.replaced)]
+        return replace(self, layouts=kept[0], replaced=kept[1], retired=self.retired | {key})
+
+    def without_superseded(self, closed_ms: int, used: Collection[str]) -> "Watch":
+        """This watch without baselines that no window can be counted by any more.
+
+        Parameters
+        ----------
+        closed_ms
+            Every window that ends at or before this is closed, wherever it may be counted.
+        used
+            Hashes of baselines by which windows or detectors are counting still, or windows wait to be judged.
+        """
+        layouts: dict[ModelKey, tuple[Layout, ...]] = {}
+        for key, known in self.layouts.items():
+            ends = [*(each.baseline.effective_from_ms for each in known[1:]), None]
+            layouts[key] = tuple(
+                each
+                for each, end_ms in zip(known, ends, strict=True)
+                if end_ms is None or end_ms > closed_ms or each.baseline.hash in used
+            )
+        replaced = {
+            key: kept
+            for key, known in self.replaced.items()
+            if (kept := tuple(each for each in known if each.baseline.hash in used))
+        }
+        return replace(self, layouts=layouts, replaced=replaced)
 
     def effective(self, key: ModelKey, start_ms: int) -> Layout | None:
         """Layout of the newest baseline that is effective at a window's start."""
@@ -79,16 +128,5 @@ class Watch:
 
     def by_hash(self, key: ModelKey, baseline_hash: str) -> Layout | None:
         """Layout of the baseline of that hash."""
-        return next((each for each in self.layouts.get(key, ()) if each.baseline.hash == baseline_hash), None)
-
-
-def _check_size(baseline: Baseline, plan: Plan) -> None:
-    """Refuse a baseline whose windows would be larger than the plan allows."""
-    key = (baseline.model, baseline.version)
-    if len(baseline.signals) > plan.max_signals:
-        raise OperatorError(f"plan.max_signals = {plan.max_signals}: {key!r} has {len(baseline.signals)}")
-    for name, signal in baseline.signals.items():
-        if len(signal.counts) > plan.max_levels:
-            raise OperatorError(
-                f"plan.max_levels = {plan.max_levels}: signal {name!r} of {key!r} has {len(signal.counts)}"
-            )
+        known = (*self.layouts.get(key, ()), *self.replaced.get(key, ()))
+        return next((each for each in known if each.baseline.hash == baseline_hash), None)

@@ -4,15 +4,13 @@ import asyncio
 import logging
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 import faust
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
-from aiokafka.partitioner import DefaultPartitioner
 
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.watch import Watch
@@ -25,14 +23,15 @@ from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import MAX_FETCH_BYTES, bounded
 from driftline.streams.health import PORT, serving
 from driftline.streams.metrics import Metrics
+from driftline.streams.recreated import Lookup
 from driftline.streams.remedies import typed
 from driftline.streams.repeats import LIBRARIES, Repeats
+from driftline.streams.sink import STATE_TABLES, KafkaSink, StickyPartitioner
 from driftline.streams.stages import Shared
 from driftline.streams.terminal import OnOneLine
 from driftline.streams.topics import stamps_by_producers
 from driftline.streams.turns import QUEUE_BATCHES
 from driftline.streams.watchdog import EXIT_STUCK, Stuck
-from driftline.streams.wire import Outgoing
 from driftline.streams.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -46,62 +45,6 @@ STOP_TIMEOUT_S = 15.0
 
 OUTAGE_S = 3600.0
 """For how long records wait for brokers that are away; aiokafka would give them up, and so the worker end, after 40 s."""
-
-
-class StickyPartitioner(DefaultPartitioner):  # type: ignore[misc]  # aiokafka's class is untyped to us
-    """Keeps records without a key on one partition for a while, so that they share batches, as Kafka's own clients do.
-
-    Dead letters have none. Spread at random over 32 partitions, every one of them was a batch of its own.
-    """
-
-    RUN = 1000
-
-    def __init__(self) -> None:
-        self._sent = 0
-
-    def __call__(self, key: bytes | None, all_partitions: Sequence[int], available: Sequence[int]) -> int:
-        """Choose a partition."""
-        if key is not None:
-            return int(super().__call__(key, all_partitions, available))
-        self._sent += 1
-        places = available or all_partitions
-        return places[self._sent // self.RUN % len(places)]
-
-
-class KafkaSink:
-    """Writes outputs through a producer of its own: idempotent, so in order and without duplicates of its making.
-
-    Once Kafka has refused a record for good, every later one fails too, even those that wait to be sent: a mark that
-    arrived without the partials before it would close their windows without them.
-    """
-
-    def __init__(self, producer: AIOKafkaProducer, topics: dict[str, str]) -> None:
-        self._producer, self._topics = producer, topics
-        self._refused: BaseException | None = None
-
-    async def send(self, record: Outgoing) -> Awaitable[object]:
-        """Start to write; the result is the broker's acknowledgement."""
-        acknowledged: asyncio.Future[object] = await self._producer.send(
-            self._topics[record.topic],
-            record.value,
-            key=record.key,
-            partition=record.partition,
-            headers=list(record.headers),
-        )
-        acknowledged.add_done_callback(self._check)
-        return acknowledged
-
-    def _check(self, acknowledged: asyncio.Future[object]) -> None:
-        error = None if acknowledged.cancelled() else acknowledged.exception()
-        if error is None or self._refused is not None:
-            return
-        self._refused = error
-        log.critical("Kafka refused a record for good: %s; nothing more is sent", error)
-        # aiokafka would go on with the next batch. It asks its client in a task that starts after this callback.
-        self._producer.client.send = self._refuse
-
-    async def _refuse(self, *_: object, **_options: object) -> None:
-        raise KafkaError(f"not sent, for a record before it was refused: {self._refused}")
 
 
 def make_app(settings: Settings, datadir: str) -> faust.App:
@@ -157,14 +100,31 @@ def _wait_out_outages(producer: AIOKafkaProducer) -> None:
     producer._request_timeout_ms = int(OUTAGE_S * 1000)  # noqa: SLF001 - for `send` alone: how long it waits for room
 
 
+def _shared(settings: Settings, sizes: dict[str, int]) -> Shared:
+    """What both stages read, before the first baseline."""
+    worker = settings.worker
+    return Shared(
+        Watch(settings.plan),
+        sizes["predictions"],
+        sizes["partials"],
+        worker.max_record_bytes,
+        Metrics(version("driftline")),
+        Allowance(worker.max_dead_letters_per_minute),
+    )
+
+
 @asynccontextmanager
-async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFollower]]:
+async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFollower, KafkaSink]]:
     """Clients connected, baselines read, everything wired, nothing consumed yet."""
     topics = settings.topics
     async with AsyncExitStack() as stack:
-        consumer = await stack.enter_async_context(
-            opened(AIOKafkaConsumer, settings.kafka, group_id=None, enable_auto_commit=False)
-        )
+        consumer, asking = [
+            await stack.enter_async_context(opened(AIOKafkaConsumer, settings.kafka, group_id=None, **options))
+            for options in (
+                {"enable_auto_commit": False},
+                {"enable_auto_commit": False, "max_partition_fetch_bytes": 1},
+            )
+        ]
         producer = await stack.enter_async_context(
             opened(
                 AIOKafkaProducer,
@@ -177,44 +137,38 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         )
         _wait_out_outages(producer)
         names = msgspec.structs.asdict(topics)
-        changelogs = {name: f"{settings.worker.app_id}-{name}-changelog" for name in ("profiles", "verdicts")}
+        changelogs = {name: f"{settings.worker.app_id}-{name}-changelog" for name in STATE_TABLES}
         # The producer has to know all of them from now on: of a topic that it hears of while Kafka is away, it would say
         # after 40 s that there is none.
         sizes = await _sizes(consumer, producer, names | changelogs, settings)
-        shared = Shared(
-            Watch(settings.plan),
-            sizes["predictions"],
-            sizes["partials"],
-            settings.worker.max_record_bytes,
-            Metrics(version("driftline")),
-            Allowance(settings.worker.max_dead_letters_per_minute),
-        )
+        shared = _shared(settings, sizes)
         if advice := await stamps_by_producers(settings.kafka, topics.predictions):
             log.warning("%s", advice)
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
         await follower.catch_up()
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))
-        yield Worker(settings, make_app(settings, datadir), shared, KafkaSink(producer, names | changelogs)), follower
+        sink = KafkaSink(producer, names | changelogs)
+        yield Worker(settings, make_app(settings, datadir), shared, sink, Lookup(asking), follower), follower, sink
 
 
 async def work(settings: Settings) -> None:
     """Run a worker until it is told to stop by SIGTERM or SIGINT, or fails."""
-    async with _wired(settings) as (worker, follower):
+    async with _wired(settings) as (worker, follower, sink):
         knobs = settings.worker
         async with serving(worker.shared.metrics, worker.unready, knobs.metrics_host, knobs.metrics_port) as port:
             if knobs.metrics_port is None and port != PORT:
                 log.warning("port %d is taken, by another worker perhaps; this one takes %d", PORT, port)
             log.info("metrics on http://%s:%d/metrics", knobs.metrics_host, port)
-            await _run(worker, follower)
+            await _run(worker, follower, sink)
 
 
-async def _run(worker: Worker, follower: BaselineFollower) -> None:
+async def _run(worker: Worker, follower: BaselineFollower, sink: KafkaSink) -> None:
     """Start, wait for the first thing that ends, stop in order."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    endless = (worker.tick(), worker.watch(), follower.follow(), worker.start(), stop.wait())
-    ticking, watching, *others = tasks = [asyncio.create_task(each) for each in endless]
+    endless = (worker.tick(), worker.watch(), follower.follow(), worker.start(), stop.wait(), sink.failed)
+    ticking, watching, *others = tasks = [asyncio.ensure_future(each) for each in endless]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in (ticking, watching):  # before the states are released: they would take them up again
         task.cancel()

@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
@@ -13,6 +14,8 @@ from driftline.detectors.watch import Watch
 from driftline.streams.stages import Shared
 
 log = logging.getLogger(__name__)
+
+CATCH_UP_S = 10.0
 
 
 class BaselineFollower:
@@ -54,6 +57,20 @@ class BaselineFollower:
         for sentence in unknown_models(self._shared.watch):
             log.warning("%s; it changes nothing until one is published", sentence)
 
+    async def caught_up(self) -> None:
+        """Wait until all is known that the topic has now: a state from another worker may count by what came last.
+
+        Where Kafka does not answer in time, the worker goes on with what it knows.
+        """
+        partitions = [TopicPartition(self._topic, each) for each in range(self._n_partitions)]
+        try:
+            async with asyncio.timeout(CATCH_UP_S):
+                ends = await self._consumer.end_offsets(partitions)
+                while any([await self._consumer.position(each) < end for each, end in ends.items()]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("%s: not read to its end before states were restored: %r", self._topic, error)
+
     async def follow(self) -> None:
         """Take in what comes, for ever."""
         while True:
@@ -78,7 +95,8 @@ class BaselineFollower:
         """A record that is no baseline is not worth the worker's life: it is logged, counted, passed over."""
         shared = self._shared
         if record.value is None:
-            return  # a tombstone: compaction has dropped the baseline; open windows keep theirs until a restart
+            self._retire((record.key or b"").decode("utf-8", "replace"))
+            return
         try:
             baseline = Baseline.from_json(record.value)
             shared.watch = shared.watch.with_baseline(baseline)
@@ -91,6 +109,15 @@ class BaselineFollower:
             "baseline %s|%s %s, effective from %d ms",
             baseline.model, baseline.version, baseline.hash, baseline.effective_from_ms,
         )  # fmt: skip
+
+    def _retire(self, key: str) -> None:
+        """A tombstone under the key ``model|version`` withdraws its baselines."""
+        shared, (model, _, model_version) = self._shared, key.partition("|")
+        if (model, model_version) not in shared.watch.layouts:
+            return
+        shared.watch = shared.watch.without((model, model_version))
+        shared.metrics.models.set(len(shared.watch.layouts))
+        log.warning("baseline %s was retired: its model version is watched no longer", key)
 
 
 def _misfits(watch: Watch) -> list[str]:

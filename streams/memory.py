@@ -13,6 +13,8 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
+from driftline.detectors.snapshot import Bookmark
+from driftline.streams.recreated import LogView, contradiction, other_log
 from driftline.streams.wire import LOG_APPEND_TIME, Outgoing
 
 Place = tuple[str, int]
@@ -232,6 +234,14 @@ class MemoryStore:
     async def ends(self, partitions: Iterable[int]) -> dict[int, int]:
         """Ends of logs now."""
         return {partition: self._broker.logs[self._topic, partition].end for partition in partitions}
+
+    async def check(self, partition: int, bookmark: Bookmark) -> None:
+        """See that the log is the one that a bookmark was read from."""
+        log = self._broker.logs[self._topic, partition]
+        found = next(iter(log.read(bookmark.offset, 1)), None)
+        what = contradiction(bookmark, LogView(log.start, log.end, found))
+        if what is not None:
+            raise other_log(self._topic, partition, what)
 
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""

@@ -6,49 +6,26 @@ A crash between any two of the three repeats outputs, which are deterministic, a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from itertools import chain
 from typing import Generic
 
-from driftline.detectors.windows import NO_TIME
-from driftline.streams.seams import SETTLING_S, Polled, S, Sink, Stage, Store
+from driftline.detectors.snapshot import Bookmark
+from driftline.streams.chunks import Chunks
+from driftline.streams.held import Held
+from driftline.streams.recreated import bookmark_after
+from driftline.streams.seams import Polled, S, Sink, Stage, Store
 from driftline.streams.turns import REST_S, Turns
 from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)
 
+LONGEST_REST_S = 20.0
+BUSY_TICK_S = 2.0
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
-
-
-@dataclass(slots=True)
-class _Held(Generic[S]):
-    """One partition's state and what surrounds it."""
-
-    state: S
-    saved_at: float
-    seen_at: float
-    has_begun: bool
-    saved_offset: int
-    damaged: list[bytes]
-    unacknowledged: list[Awaitable[object]] = field(default_factory=list)
-    holes: list[int] = field(default_factory=list)
-    told_idle: bool = False
-    seen: tuple[int, float] | None = None
-    """An append time of other partitions, and when it was known, while this one is idle."""
-    idle_through_ms: int = NO_TIME
-    is_refused: bool = False
-    turn: int = 0
-    """How many batches had been taken when one of this partition last was."""
-    waited: int = 0
-    """Batches of others since then that what was fetched of it has waited for."""
-    waits_since: float = 0.0
-    """When it was last nudged, or had no lag."""
-    waits_turn: int = 0
-    """And how many batches had been taken then."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Pump(Generic[S]):
@@ -71,7 +48,7 @@ class Pump(Generic[S]):
     ) -> None:
         self._stage, self._sink, self._store = stage, sink, store
         self._interval_s, self._idle_after_s, self._turns, self._clock = interval_s, idle_after_s, turns, turns.clock
-        self._held: dict[int, _Held[S]] = {}
+        self._held: dict[int, Held[S]] = {}
         self._taking = False
         turns.join(self._held)
 
@@ -79,6 +56,11 @@ class Pump(Generic[S]):
     def states(self) -> dict[int, S]:
         """State per owned partition."""
         return {partition: held.state for partition, held in self._held.items()}
+
+    @property
+    def bookmarks(self) -> dict[int, Bookmark]:
+        """The last record that was read, per owned partition."""
+        return {partition: mark for partition, state in self.states.items() if (mark := state.bookmark)}
 
     def own(self, partitions: Iterable[int]) -> None:
         """Hold the states of these partitions, even of those that bring no records, and of no others.
@@ -105,18 +87,22 @@ class Pump(Generic[S]):
         held.seen_at, held.told_idle, held.turn, held.waited = self._clock(), False, self._turns.taken, 0
         held.seen = None
         async with self._exclusive(partition, held) as is_ours:
-            if not is_ours or not await self._is_contiguous(partition, held, polled.span.start):
+            if not is_ours:
+                return
+            await self._check_log(partition, held, polled.span.start)
+            if not await self._is_contiguous(partition, held, polled.span.start):
                 return
             held.has_begun = True
             if len(polled):
                 held.state, outputs = self._stage.step(held.state, polled)
                 await self._emit(held, outputs)
+                held.state.bookmark = bookmark_after(polled, held.state.bookmark)
             held.state.next_offset = max(held.state.next_offset, polled.span.stop)
-        if self._clock() - held.saved_at >= self._interval_s:
+        if self._clock() >= held.due_at:
             await self.checkpoint(partition)
 
     @asynccontextmanager
-    async def _exclusive(self, partition: int, held: _Held[S]) -> AsyncIterator[bool]:
+    async def _exclusive(self, partition: int, held: Held[S]) -> AsyncIterator[bool]:
         """Keep others from a state; false where it was released while we waited.
 
         After a failure, or a cancellation, a state may be ahead of what was sent. Lest it be saved, it is forgotten.
@@ -129,22 +115,36 @@ class Pump(Generic[S]):
                     del self._held[partition]
                 raise
 
-    async def _emit(self, held: _Held[S], outputs: Iterable[Outgoing]) -> None:
+    async def _emit(self, held: Held[S], outputs: Iterable[Outgoing]) -> None:
         for record in outputs:
             held.unacknowledged.append(await self._sink.send(record))
 
-    def _restore(self, partition: int) -> _Held[S]:
-        saved = self._store.load(partition)
+    def _restore(self, partition: int) -> Held[S]:
+        chunks, saved = Chunks.joined(self._store.load(partition))
         state, damaged = self._stage.restore(partition, saved)
         for error in damaged.values():
             log.error("partition %d: %s; left out, the log is read again from its beginning", partition, error)
         now = self._clock()
-        held = self._held[partition] = _Held(state, now, now, bool(saved), state.next_offset, list(damaged))
+        held = self._held[partition] = Held(
+            state, now + self._interval_s, now, bool(saved), state.next_offset, list(damaged), chunks
+        )
         held.turn = self._turns.taken
         log.info("partition %d: goes on at offset %d", partition, state.next_offset)
         return held
 
-    async def _is_contiguous(self, partition: int, held: _Held[S], offset: int) -> bool:
+    async def _check_log(self, partition: int, held: Held[S], offset: int) -> None:
+        """Refuse to go on in another log than the state was read from.
+
+        It is asked for after a restore, and when what comes begins below the state, or the log ends there: a topic that
+        was made again begins at 0, and its records must not pass for ones that the state holds.
+        """
+        is_suspicious = held.checked_through < 0 or offset < held.state.next_offset > held.checked_through
+        if is_suspicious:
+            if held.state.bookmark is not None:
+                await self._store.check(partition, held.state.bookmark)
+            held.checked_through = held.state.next_offset
+
+    async def _is_contiguous(self, partition: int, held: Held[S], offset: int) -> bool:
         """Whether a batch that starts there may be taken in.
 
         One that starts above the state was queued before a rebalance, or the log has a hole there (compaction and
@@ -164,7 +164,7 @@ class Pump(Generic[S]):
         held.holes.clear()
         return True
 
-    async def _pass_lost(self, partition: int, held: _Held[S]) -> None:
+    async def _pass_lost(self, partition: int, held: Held[S]) -> None:
         """Count what retention took before it was read; a state that has not begun just begins where the log does."""
         expected, start = held.state.next_offset, await self._store.log_start(partition)
         if start <= expected:
@@ -187,7 +187,7 @@ class Pump(Generic[S]):
             held.waited = max(held.waited, self._turns.waited(held.turn))
         return Progress(held.state.next_offset, end, held.saved_offset, held.waited)
 
-    def _has_had_its_turn(self, held: _Held[S], now: float) -> bool:
+    def _has_had_its_turn(self, held: Held[S], now: float) -> bool:
         """Whether nothing of a silent partition can be in the queue any more."""
         is_silent = now - max(held.seen_at, held.waits_since) >= REST_S
         return is_silent and not self._turns.is_in_queue(max(held.turn, held.waits_turn))
@@ -201,6 +201,8 @@ class Pump(Generic[S]):
         held, now = self._held.get(partition), self._clock()
         if held is None or self._taking:
             return False
+        if 0 <= end < held.state.next_offset:
+            await self._check_log(partition, held, end)
         has_lag = held.state.next_offset < end
         if has_lag and not self._has_had_its_turn(held, now):
             return False
@@ -224,47 +226,58 @@ class Pump(Generic[S]):
         async with self._exclusive(partition, held) as is_ours:
             if not is_ours:
                 return
-            held.saved_at = self._clock()
+            started = self._clock()
+            held.due_at = started + self._interval_s
             waiting, held.unacknowledged = held.unacknowledged, []
             await asyncio.gather(*waiting)
             next_offset = held.state.next_offset
             if next_offset == held.saved_offset:
                 return
             removed = [(key, b"") for key in held.damaged]
-            await self._store.save(partition, [*removed, *self._stage.dump(held.state)])
+            values = chain(removed, self._stage.dump(held.state))
+            await self._store.save(partition, held.chunks.cut(values))
             held.damaged = []
+            # A large state is saved more seldom: what waits for tens of thousands of windows is tens of megabytes.
+            held.due_at = max(held.due_at, self._clock() + min(LONGEST_REST_S, 4 * (self._clock() - started)))
             held.is_refused = not await self._store.commit(partition, next_offset)
             if not held.is_refused:
                 held.saved_offset = next_offset
+
+    async def say_what_is_due(self, partition: int) -> bool:
+        """Let the stage go on without new records where it has something to say; false where it has not."""
+        held = self._held.get(partition)
+        if held is None or not self._stage.is_due(held.state):
+            return False
+        async with self._exclusive(partition, held) as is_ours:
+            if is_ours:
+                held.state, outputs = self._stage.step(held.state, [])
+                await self._emit(held, outputs)
+        return True
 
     async def tick(self) -> None:
         """To be called now and then: saves what is due and tells of silence."""
         now = self._clock()
         for partition, held in list(self._held.items()):
+            if held.checked_through < 0:
+                async with self._exclusive(partition, held) as is_ours:
+                    if is_ours:
+                        await self._check_log(partition, held, held.state.next_offset)
             if not held.told_idle and now - held.seen_at >= self._idle_after_s:
                 held.told_idle = True
                 async with self._exclusive(partition, held) as is_ours:
                     if is_ours:
                         await self._emit(held, self._stage.idle(held.state))
-            if now - held.saved_at >= self._interval_s and held.state.next_offset != held.saved_offset:
+            while await self.say_what_is_due(partition) and self._clock() - now < BUSY_TICK_S:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            if now >= held.due_at and held.state.next_offset != held.saved_offset:
                 await self.checkpoint(partition)
         await self._tell_how_long_idle()
 
     async def _tell_how_long_idle(self) -> None:
-        """Say up to which append time nothing was appended to idle partitions.
-
-        Which append times there are is learnt from other partitions. Whatever is appended to a partition once such a
-        time has been known for a while has a later one. So if its log, asked for its end after that, still ends where
-        the state does, it holds no further record up to that time: a fact, which the clock only finds out. Where
-        records wait to be read, nothing is said.
-        """
-        now, through_ms = self._clock(), dict[int, int]()
-        for partition, held in self._held.items():
-            if not held.told_idle or (held.seen is not None and now - held.seen[1] < SETTLING_S):
-                continue
-            if held.seen is not None and held.seen[0] > held.idle_through_ms:
-                through_ms[partition] = held.seen[0]
-            held.seen = self._stage.appended_ms(), now
+        """Say up to which append time nothing was appended to idle partitions. Where records wait, nothing is said."""
+        now, appended_ms = self._clock(), self._stage.appended_ms()
+        claims = {partition: held.idle_claim(appended_ms, now) for partition, held in self._held.items()}
+        through_ms = {partition: claim for partition, claim in claims.items() if claim is not None}
         ends = await self._store.ends(through_ms) if through_ms else {}
         for partition, end in ends.items():
             held_now = self._held.get(partition)

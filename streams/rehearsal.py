@@ -156,6 +156,8 @@ class Rehearsal:
             owner.pumps[topic].own(
                 each for other, each in self.places if other == topic and self.owners[other, each] is owner
             )
+            while await owner.pumps[topic].say_what_is_due(partition):
+                owner.sink.flush()
             await owner.pumps[topic].nudge(partition, self.broker.logs[topic, partition].end)
         return self._progress() != before
 
@@ -198,7 +200,7 @@ class Rehearsal:
         stage, state = self.stages[topic](self.shared), self.owners[topic, partition].pumps[topic].states[partition]
         for cell in (state.cells if topic == "predictions" else state.models).values():
             cell.is_dirty = True
-        return {(partition, key): unseal(raw).payload for key, raw in stage.dump(state) if key != OWN}
+        return {(partition, key): unseal(raw).payload for key, raw in stage.dump(state) if key != OWN and raw}
 
     def _final(self, topic: str) -> dict[str, set[bytes]]:
         found: dict[str, set[bytes]] = {}

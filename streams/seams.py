@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from driftline.detectors.errors import DamagedState
+from driftline.detectors.snapshot import Bookmark
 from driftline.streams.wire import Outgoing, Raw
 
 
@@ -14,6 +15,7 @@ class State(Protocol):
     """What the pump needs to know of a state."""
 
     next_offset: int
+    bookmark: Bookmark | None
 
 
 S = TypeVar("S", bound=State)
@@ -92,6 +94,16 @@ class Store(Protocol):
         """Ends of logs, asked for after the call; those that no broker tells now are left out."""
         ...
 
+    async def check(self, partition: int, bookmark: Bookmark) -> None:
+        """See that the log is the one that a bookmark was read from.
+
+        Raises
+        ------
+        OperatorError
+            Where it is another one.
+        """
+        ...
+
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""
         ...
@@ -106,6 +118,10 @@ class Stage(Protocol[S]):
 
     def step(self, state: S, records: Sequence[Raw]) -> tuple[S, list[Outgoing]]:
         """Take in records of one partition."""
+        ...
+
+    def is_due(self, state: S) -> bool:
+        """Whether a step has something to say though no records came."""
         ...
 
     def idle(self, state: S) -> list[Outgoing]:

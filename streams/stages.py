@@ -8,11 +8,11 @@ from time import perf_counter
 
 from driftline.detectors import profile_snapshot, profiling, verdict, verdict_snapshot
 from driftline.detectors.errors import DamagedState, RecordError
+from driftline.detectors.fleet import FleetState, Judged
 from driftline.detectors.intake import Profiled
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.records import Batch
-from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.watch import Watch
 from driftline.detectors.windows import NO_TIME
 from driftline.streams import wire
@@ -28,6 +28,11 @@ BATCH_RECORDS = 2048
 """Records that are taken in at once, less than twice as many: what is made of them stays in the processor's cache."""
 MODEL_RECORDS = 64
 """With many models more, so many of each: a model costs as much per batch as dozens of its records."""
+
+COUNT_BITS = 48
+"""No count is longer, so that no sum over partitions wraps."""
+WINDOWS_PER_STEP = 512
+"""Final windows that are judged before others have their turn: half a second. A backlog makes tens of thousands due."""
 
 
 @dataclass(slots=True)
@@ -61,6 +66,8 @@ class ProfilingStage:
         self._idle_through_ms.pop(partition, None)
         state, damaged = profile_snapshot.load(partition, self._shared.partitions, saved, self._shared.watch)
         self._shared.metrics.damaged.labels("profiling").inc(len(damaged))
+        for line in state.left_out:
+            log.warning("partition %d: left out %s", partition, line)
         return state, damaged
 
     def step(self, state: PartitionState, records: Sequence[Raw]) -> tuple[PartitionState, list[Outgoing]]:
@@ -137,6 +144,12 @@ class ProfilingStage:
                 metrics.records.labels(result).inc(count)
         for reason, count in Counter(reason for _, reason in out.rejected).items():
             metrics.rejected.labels(reason).inc(count)
+        metrics.unmatched_partials.inc(out.unmatched)
+
+    def is_due(self, state: PartitionState) -> bool:
+        """Stage 1 says nothing without records."""
+        del state
+        return False
 
     def idle(self, state: PartitionState) -> list[Outgoing]:
         """What to send when the partition has been silent for a while."""
@@ -184,15 +197,20 @@ class VerdictStage:
                     metrics.drift_active.set(model, signal, kind, 1.0)
         return state, damaged
 
+    def is_due(self, state: FleetState) -> bool:
+        """Whether there are more final windows to judge, or a baseline has come that windows wait for, or one is gone."""
+        return verdict.is_due(state, self._shared.watch)
+
     def step(self, state: FleetState, records: Sequence[Raw]) -> tuple[FleetState, list[Outgoing]]:
         """Take in records of one partition of ``partials``."""
         started = perf_counter()
-        items = list(_items(records, self._shared.watch))
+        watch, items = self._shared.watch, list(_items(records, self._shared.watch))
         told_ms = [item.appended_ms for _, item in items if isinstance(item, Mark)]
         self._shared.appended_ms = max(self._shared.appended_ms, *told_ms, NO_TIME)
-        state, out = verdict.step(state, items, self._shared.watch)
+        state, out = verdict.step(state, items, watch, WINDOWS_PER_STEP)
         # A record that could not be read moves the state on as well.
-        state.next_offset = max(state.next_offset, records[-1].offset + 1)
+        if records:
+            state.next_offset = max(state.next_offset, records[-1].offset + 1)
         self._export(out)
         self._shared.metrics.batch_seconds.labels("verdict").observe(perf_counter() - started)
         return state, [*map(wire.verdict_record, out.verdicts), *map(wire.alert_record, out.alerts)]
@@ -202,6 +220,8 @@ class VerdictStage:
         metrics.stale_partials.inc(out.stale)
         metrics.missed_records.inc(out.missed)
         metrics.unmatched_partials.inc(out.unmatched)
+        if out.unmatched:
+            log.error("%d partials are in no verdict: their baseline is not on the baselines topic", out.unmatched)
         for found in out.verdicts:
             if found.final:
                 metrics.windows_closed.labels(found.status).inc()
@@ -214,6 +234,7 @@ class VerdictStage:
             if alert.state != "event":
                 is_open = alert.state == "firing"
                 metrics.drift_active.set((alert.model, alert.version), alert.signal, alert.kind, float(is_open))
+        metrics.forget(out.retired)
 
     def idle(self, state: FleetState) -> list[Outgoing]:
         """Stage 2 has nothing to say of its own silence."""
@@ -264,8 +285,8 @@ def _sound(item: Partial | Mark, watch: Watch) -> Partial | Mark:
         is_sound = 0 <= item.partition < item.partitions
     else:
         layout = watch.by_hash((item.model, item.version), item.baseline)
-        size = len(item.vector) // 8 if layout is None else layout.size
-        is_sound = len(item.vector) == 8 * size and bool((item.counts() >= 0).all())
+        is_sound = item.size == layout.size if layout else item.size >= 0
+        is_sound = is_sound and bool((item.counts() >> COUNT_BITS == 0).all())
     if not is_sound:
         raise RecordError("invalid_partial", "it does not fit its baseline, or no partition")
     return item

@@ -10,6 +10,8 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
+from driftline.detectors.snapshot import Bookmark
+from driftline.streams.recreated import Lookup
 from driftline.streams.seams import Sink
 from driftline.streams.wire import Outgoing
 
@@ -73,10 +75,12 @@ class TableStore:
         Faust table of bytes to bytes: it restores what its changelog keeps.
     sink
         Writes the changelog. (Faust's own ``send_changelog`` was seen never to complete while a group rebalances.)
+    lookup
+        Asks whether a log is the one that a state was read from.
     """
 
-    def __init__(self, app: Any, topic: str, table: Any, sink: Sink) -> None:
-        self._app, self._topic, self._table, self._sink = app, topic, table, sink
+    def __init__(self, app: Any, topic: str, table: Any, sink: Sink, lookup: Lookup) -> None:
+        self._app, self._topic, self._table, self._sink, self._lookup = app, topic, table, sink, lookup
 
     def load(self, partition: int) -> Mapping[bytes, bytes]:
         """The saved values of a partition, as the changelog gave them back or they were saved; an empty one was removed."""
@@ -96,7 +100,9 @@ class TableStore:
     def _keep(self, key: bytes, value: bytes) -> None:
         """Keep a value where Faust keeps those of the changelog; `table[key] = value` works only inside an event."""
         held = self._table.data.get(key)
-        if isinstance(held, Slot):
+        if not value:
+            self._table.data.pop(key, None)
+        elif isinstance(held, Slot):
             held.write(value)
         else:
             self._table.data[key] = Slot(value)
@@ -165,6 +171,10 @@ class TableStore:
     def is_fetched(self, partition: int) -> bool:
         """Whether records lie here that a poll has not yet handed over: polls take partitions by turns."""
         return TopicPartition(self._topic, partition) in self._thread._consumer._fetcher._records  # noqa: SLF001
+
+    async def check(self, partition: int, bookmark: Bookmark) -> None:
+        """See that the log is the one that a bookmark was read from."""
+        await self._lookup.check(self._topic, partition, bookmark)
 
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has; waits for Kafka where that is away."""

@@ -72,7 +72,7 @@ class Outgoing(NamedTuple):
     topic
         Field name of ``config.Topics`` or name of a state table, not the topic's own name.
     key, value, headers
-        As Kafka has them.
+        As Kafka has them. An empty value removes a state table's: Kafka gets a tombstone, so that compaction can.
     partition
         None: by the key.
     """

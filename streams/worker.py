@@ -4,22 +4,28 @@ import asyncio
 import gc
 import logging
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.types import TP
 
 from driftline.detectors.errors import START_OVER, OperatorError
+from driftline.streams.baselines import BaselineFollower
 from driftline.streams.batching import BatchSchema
 from driftline.streams.config import Settings
 from driftline.streams.connection import is_reachable
 from driftline.streams.fetching import polls_per_fetch
 from driftline.streams.pump import Pump
+from driftline.streams.recreated import Lookup
 from driftline.streams.seams import Sink
 from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.superseded import Superseded
 from driftline.streams.table_store import TableStore
 from driftline.streams.turns import Turns
 from driftline.streams.watchdog import EXIT_AFTER_S, Progress, Stuck, Watchdog
+
+if TYPE_CHECKING:
+    from driftline.detectors.snapshot import Bookmark
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +47,23 @@ class Worker:
         What both stages read.
     sink
         Where outputs go.
+    lookup
+        Asks whether a log is the one that was read.
+    baselines
+        Have to be read before a state is restored.
     """
 
-    def __init__(self, settings: Settings, app: faust.App, shared: Shared, sink: Sink) -> None:
-        self.app, self.shared, self._settings = app, shared, settings
+    def __init__(
+        self,
+        settings: Settings,
+        app: faust.App,
+        shared: Shared,
+        sink: Sink,
+        lookup: Lookup,
+        baselines: BaselineFollower,
+    ) -> None:
+        self.app, self.shared, self._settings, self._lookup, self._baselines = app, shared, settings, lookup, baselines
+        self._lost: dict[TP, Bookmark] = {}
         topics = settings.topics
         self._turns = Turns(monotonic, polls_per_fetch(settings.worker.max_batch_records))
         self._stores: dict[str, TableStore] = {}
@@ -53,6 +72,7 @@ class Worker:
             topics.partials: self._pump(topics.partials, VerdictStage(shared), "verdicts", sink),
         }
         self._watchdog, self._asked_at = Watchdog(), 0.0
+        self._superseded = Superseded(shared, monotonic)
         self._exported: set[TP] = set()
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
@@ -60,7 +80,7 @@ class Worker:
         """One agent and one table per stage. An exception in an agent is ours and ends the worker."""
         knobs, partitions = self._settings.worker, self.shared.partitions_of(name)
         table = self.app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes)  # bytes: no serializer
-        self._stores[topic] = TableStore(self.app, topic, table, sink)
+        self._stores[topic] = TableStore(self.app, topic, table, sink, self._lookup)
         pump: Pump[Any] = Pump(
             stage,
             sink,
@@ -73,6 +93,8 @@ class Worker:
         async def agent(stream: Any) -> None:
             async for event in stream.events():
                 try:
+                    if event.message.partition not in pump.states:
+                        await self._baselines.caught_up()
                     await pump.take(event.message.partition, event.message.value)
                 except Exception as error:
                     await self.app.crash(error)
@@ -115,7 +137,9 @@ class Worker:
 
     async def _on_revoked(self, _app: Any, revoked: set[TP], **_options: Any) -> None:
         for topic, pump in self._pumps.items():
-            await pump.release([tp.partition for tp in revoked if tp.topic == topic])
+            mine = [tp.partition for tp in revoked if tp.topic == topic]
+            self._lost |= {TP(topic, each): mark for each, mark in pump.bookmarks.items() if each in mine}
+            await pump.release(mine)
 
     @property
     def is_consuming(self) -> bool:
@@ -134,9 +158,11 @@ class Worker:
         while True:
             await asyncio.sleep(TICK_S)
             if self.is_consuming:
+                await self._check_lost()
                 for topic, pump in self._pumps.items():
                     await pump.tick()
                     await self._nudge(topic, pump)
+                self._superseded.release(state for pump in self._pumps.values() for state in pump.states.values())
 
     async def watch(self) -> None:
         """Measure lag and progress, twice a second: apart from saving, lest a wait for Kafka look like a blocked loop.
@@ -153,6 +179,7 @@ class Worker:
             self.shared.metrics.tasks.set(len(asyncio.all_tasks()))
             self.shared.strangers.say()
             if self.is_consuming:
+                await self._know_baselines()
                 self._watchdog.observe(
                     {
                         f"{topic}[{partition}]": progress
@@ -187,10 +214,25 @@ class Worker:
         """Read again what Faust has dropped, and let it fetch partitions that it holds back for a queue it emptied."""
         consumer, places = self.app.consumer, [TP(topic, partition) for partition in pump.states]
         end = self._stores[topic].end
-        nudged = await asyncio.gather(*(pump.nudge(tp.partition, end(tp.partition) or 0) for tp in places))
+        nudged = await asyncio.gather(
+            *(pump.nudge(tp.partition, -1 if (known := end(tp.partition)) is None else known) for tp in places)
+        )
         for tp, was_nudged in zip(places, nudged, strict=True):
             if was_nudged:
                 consumer.on_buffer_drop(tp)
+
+    async def _know_baselines(self) -> None:
+        """Read the baselines before the states of partitions that have come are restored."""
+        tps = self.app.consumer.assignment()
+        if any(tp.partition not in self._pumps[tp.topic].states for tp in tps if tp.topic in self._pumps):
+            await self._baselines.caught_up()
+
+    async def _check_lost(self) -> None:
+        """See why partitions were taken away: when their topic is deleted Faust goes on without it, for ever."""
+        while self._lost:
+            tp, bookmark = next(iter(self._lost.items()))
+            await self._lookup.check(tp.topic, tp.partition, bookmark)
+            self._lost.pop(tp, None)
 
     def _refuse_growth(self, topic: str) -> None:
         """The number of partitions is part of the states' identity."""

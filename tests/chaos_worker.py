@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.consumer.fetcher import Fetcher
 
 from driftline.streams import cli
-from driftline.streams.app import KafkaSink
 from driftline.streams.pump import Pump
+from driftline.streams.sink import KafkaSink
 from driftline.streams.stages import ProfilingStage
 from driftline.streams.table_store import TableStore
 from driftline.streams.watchdog import Watchdog

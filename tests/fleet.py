@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from driftline.detectors import profile_snapshot
 from driftline.detectors.snapshot import OWN, unseal
 from driftline.streams import wire
+from driftline.streams.chunks import Chunks
 from driftline.streams.config import load_settings
 from driftline.streams.memory import Record
 from driftline.streams.metrics import Metrics
@@ -145,7 +146,10 @@ def expected(watch: Watch, log: Sequence[Sequence[Record]], max_record_bytes: in
     judge = VerdictStage(shared)
     fleet, _ = judge.restore(0, {})
     items = [Record("partials", 0, offset, 0, each.value) for offset, each in enumerate(partials)]
-    _, outputs = judge.step(fleet, items)
+    fleet, outputs = judge.step(fleet, items)
+    while judge.is_due(fleet):
+        fleet, more = judge.step(fleet, [])
+        outputs += more
     outcome.alerts |= _ids(each.value for each in outputs if each.topic == "alerts")
     outcome.verdicts, outcome.contradictions = _verdicts(each.value for each in outputs if each.topic == "windows")
     assert not outcome.contradictions
@@ -159,9 +163,9 @@ async def outcome_on(settings: Settings) -> Outcome:
     alerts = _ids([value async for _, value in _read(settings, topics.alerts)])
     outcome = Outcome(verdicts, alerts, contradictions=contradictions)
     changelog = f"{settings.worker.app_id}-profiles-changelog"
-    outcome.states = {
-        key: unseal(raw).payload async for key, raw in _read(settings, changelog) if not key.endswith(b"/")
-    }
+    stored = {key: raw async for key, raw in _read(settings, changelog)}
+    _, values = Chunks.joined({key: raw for key, raw in stored.items() if raw})
+    outcome.states = {key: unseal(raw).payload for key, raw in values.items() if not key.endswith(b"/")}
     return outcome
 
 

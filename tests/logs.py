@@ -20,10 +20,10 @@ import orjson
 
 from driftline.detectors import profiling, verdict
 from driftline.detectors.fit import fit
+from driftline.detectors.fleet import FleetState, Judged
 from driftline.detectors.plan import Plan, Rule
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.records import Batch, Prediction
-from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.watch import Watch
 from driftline.streams import wire
 

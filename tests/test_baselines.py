@@ -1,4 +1,4 @@
-"""The follower of topic ``baselines``, and how a worker starts by what it finds there."""
+"""What comes on topic ``baselines``: in force at once, held against the plan, and withdrawn by a tombstone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import logging
 import socket
 import time
 from contextlib import closing
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from driftline.detectors.plan import Plan, plan_from
 from driftline.detectors.watch import Watch
@@ -21,13 +22,14 @@ from driftline.streams.embedded import EmbeddedBroker, embedded_broker
 from driftline.streams.metrics import Metrics
 from driftline.streams.stages import Shared
 from tests.fleet import Workers, publish, settings_for, topic_sizes
-from tests.logs import churn, fraud
+from tests.logs import churn, fraud, watching
 from tests.test_outlier_profile import changed, valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from driftline.detectors.baseline import Baseline
     from driftline.streams.config import Settings
 
 NAME = "names"
@@ -114,16 +116,76 @@ def test_a_worker_whose_port_is_taken_says_so_in_one_line_and_one_without_a_port
         assert any("is taken, by another worker perhaps" in path.read_text() for path in fleet.logs.values())
 
 
-Consumer: Any = object
+@dataclass
+class Record:
+    key: bytes | None
+    value: bytes | None
+    partition: int = 0
+    offset: int = 0
+
+
+def following(*known: Baseline) -> tuple[BaselineFollower, Shared]:
+    shared = Shared(watching(Plan(), *known), 1, 1, 2**20, Metrics("test"))
+    return BaselineFollower(None, "baselines", 1, shared), shared
+
+
+def watched(shared: Shared) -> float | None:
+    return shared.metrics.registry.get_sample_value("driftline_models_watched")
+
+
+def test_a_tombstone_withdraws_its_model_version_alone_while_the_worker_runs() -> None:
+    follower, shared = following(churn("1"), churn("2"), fraud())
+    follower._take_one(Record(b"churn|1", None))
+    assert shared.watch.layouts.keys() == {("churn", "2"), ("fraud", "1")}
+    assert shared.watch.retired == {("churn", "1")}
+    assert watched(shared) == 2
+    follower._take_one(Record(b"churn|1", churn("1").to_json()))
+    assert shared.watch.retired == frozenset()
+    assert watched(shared) == 3
+
+
+@pytest.mark.parametrize("key", [None, b"", b"churn", b"ghost|1", b"\xff|1", b"churn|1|x"])
+def test_a_tombstone_of_nobody_changes_nothing(key: bytes | None) -> None:
+    follower, shared = following(churn("1"))
+    before = shared.watch
+    follower._take_one(Record(key, None))
+    assert shared.watch is before
+
+
+@pytest.mark.kafka
+def test_a_state_is_not_restored_before_the_baselines_that_were_published_until_then_are_known(kafka: str) -> None:
+    async def play() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+        producer, consumer = (
+            AIOKafkaProducer(bootstrap_servers=kafka),
+            AIOKafkaConsumer(bootstrap_servers=kafka),
+        )
+        for client in (admin, producer, consumer):
+            await client.start()
+        try:
+            await admin.create_topics([NewTopic("caught-up", 2, 1)])
+            shared = Shared(watching(Plan()), 1, 1, 2**20, Metrics("test"))
+            follower = BaselineFollower(consumer, "caught-up", 2, shared)
+            await follower.catch_up()
+            following = asyncio.create_task(follower.follow())
+            for baseline in (churn("1"), churn("2"), fraud()):
+                await producer.send_and_wait("caught-up", baseline.to_json(), baseline.model.encode())
+                await follower.caught_up()
+                assert (baseline.model, baseline.version) in shared.watch.layouts
+            following.cancel()
+        finally:
+            for client in (consumer, producer, admin):
+                await (client.close() if client is admin else client.stop())
+
+    asyncio.run(play())
 
 
 @pytest.mark.parametrize("place", ["leaves", "tail", "features"])
 def test_a_sealed_baseline_with_a_damaged_profile_is_counted_and_the_next_one_taken(place: str) -> None:
     value = {"leaves": "AAAA", "tail": [], "features": ["x", "y", "nobody"]}[place]
-    shared = Shared(Watch(Plan()), 1, 1, 2**20, Metrics("test"))
-    follower = BaselineFollower(Consumer(), "baselines", 1, shared)
+    follower, shared = following()
     for offset, raw in enumerate([changed(f"outliers.{place}", value), b"{}", valid()]):
-        follower._take_one(SimpleNamespace(value=raw, partition=0, offset=offset))
+        follower._take_one(Record(b"m|1", raw, 0, offset))
         assert len(shared.watch.layouts) == (offset == 2)
     [refused] = [
         sample.value

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from driftline.detectors.errors import DamagedState
+    from driftline.detectors.fleet import FleetState
     from driftline.detectors.profiling import PartitionState
-    from driftline.detectors.verdict import FleetState
     from driftline.detectors.watch import Watch
     from driftline.streams.memory import Place
     from driftline.streams.pump import Pump

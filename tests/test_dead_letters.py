@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from driftline.detectors.plan import Plan
 from driftline.detectors.watch import Watch
-from driftline.streams.app import StickyPartitioner
 from driftline.streams.dead_letters import Allowance
 from driftline.streams.memory import Record
 from driftline.streams.metrics import Metrics
 from driftline.streams.rejections import MOST_SHOWN
+from driftline.streams.sink import StickyPartitioner
 from driftline.streams.stages import ProfilingStage, Shared
 from tests.logs import START_MS, churn, watching
 

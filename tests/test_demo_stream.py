@@ -12,6 +12,7 @@ import pytest
 
 from driftline.detectors import profiling, verdict
 from driftline.detectors.fit import fit
+from driftline.detectors.fleet import FleetState
 from driftline.detectors.plan import Plan
 from driftline.detectors.watch import Watch
 from driftline.streams import wire
@@ -64,7 +65,7 @@ def judged() -> Log:
     log = Log(schedule(clean=8, faulty=2, pause=4))
     end = log.phases[-1].stop
     states = [profiling.PartitionState(partition, PARTITIONS) for partition in range(PARTITIONS)]
-    fleet = verdict.FleetState(0)
+    fleet = FleetState(0)
     for window in documents([*log.phases, Phase(end, end + 1, None)], ROWS):
         for partition in range(PARTITIONS):
             start = states[partition].next_offset

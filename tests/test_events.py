@@ -29,7 +29,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "finite": {"x": "NaN"},
 }
 
-EVERY = plan_from({"events_per_million": 1e12})
+EVERY = Plan(events_per_million=1e12)  # whatever occurs is told
 """A plan under which every occurrence is told."""
 
 
@@ -87,7 +87,7 @@ def test_what_the_baseline_did_itself_is_no_event() -> None:
 
 
 def test_events_come_by_record_then_constraint_then_signal() -> None:
-    plan = plan_from({"events_per_window": 10, "events_per_million": 1e12})
+    plan = Plan(events_per_window=10, events_per_million=1e12)
     rows = [odd(colour="mauve", y=None, x=None), odd(x="one")]
     events = told(rows, plan)
     assert [(event.origin.offset, event.detector, event.signal) for event in events if event.origin] == [
@@ -156,7 +156,7 @@ def test_a_number_as_text_is_counted_and_an_event_only_where_the_baseline_never_
     known = {name: msgspec.structs.replace(plain().signals[name], text=text) for name, text in texts.items()}
     baseline = msgspec.structs.replace(plain(), signals={**plain().signals, **known}).sealed()
     found = Profile(PartitionState(0, 1))
-    found.step(batch_of(rows, START_MS), watching(Plan(), baseline))
+    found.step(batch_of(rows, START_MS), watching(EVERY, baseline))
     assert [(each.signal, each.detector) for each in found.events if each.kind == "data_quality"] == [("y", "type")]
     [window] = found.state.cells["m", "1"].windows.values()
     counted = window.layout.violations(window.vector)[CONSTRAINTS.index("type")]

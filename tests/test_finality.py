@@ -7,15 +7,17 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline.detectors import profile_snapshot, profiling, verdict, verdict_snapshot
+from driftline.detectors.fleet import FleetState, Judged
+from driftline.detectors.layout import N
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import plan_from
 from driftline.detectors.profiling import PartitionState
 from driftline.detectors.records import Batch
-from driftline.detectors.verdict import FleetState, Judged
 from driftline.detectors.windows import NO_TIME
 from driftline.streams import wire
 from tests.logs import extend, final_verdicts, plain, prediction, watching
@@ -31,7 +33,8 @@ COLOURS = ("red", "green", "blue", "violet")
 """One for each partition: the counts of a verdict say whose records it has. The baseline knows no violet."""
 
 QUIET = {name: {"enabled": False} for name in ("adwin", "adwin_scale", "half_space_trees", "outlier_rate")}
-WATCH = watching(plan_from({"min_rows": 1, "detectors": QUIET}), plain())
+PLAN = plan_from({"min_rows": 1, "detectors": QUIET})
+WATCH, NO_BASELINE = watching(PLAN, plain()), watching(PLAN)
 
 
 class Event(NamedTuple):
@@ -176,12 +179,14 @@ def merged(lists: Sequence[Sequence[Partial | Mark]], rng: Random) -> Iterator[P
 
 
 def judged(items: Sequence[Partial | Mark], rng: Random) -> Judged:
-    """The other stage over all of it, in steps of any size, with crashes."""
+    """The other stage over all of it, in steps of any size, with crashes; windows that are final may have to wait."""
     state, out, saved = FleetState(0), Judged(), dict[bytes, bytes]()
     seen: set[bytes] = set()
-    offered = list(enumerate(items))
-    while state.next_offset < len(items):
-        state, step = verdict.step(state, offered[state.next_offset :][: rng.randint(1, 9)], WATCH)
+    offered, published = list(enumerate(items)), rng.choice([0, rng.randint(0, len(items))])
+    while state.next_offset < len(items) or verdict.is_due(state, WATCH):
+        watch = WATCH if state.next_offset >= published else NO_BASELINE
+        most = rng.choice([1, 2, len(items)])
+        state, step = verdict.step(state, offered[state.next_offset :][: rng.randint(1, 9)], watch, most)
         again = [each for each in step.verdicts if each.final and wire.document(each) in seen]
         step.verdicts = [each for each in step.verdicts if each.final and each not in again]
         seen.update(wire.document(each) for each in step.verdicts)
@@ -298,6 +303,23 @@ def test_records_that_no_verdict_holds_are_counted_once() -> None:
         lists = [told(logs, place, rng) for place in (order, 1 - order)]
         _, out = verdict.step(FleetState(0), list(enumerate([*lists[0], *lists[1]])), WATCH)
         assert out.missed == 3
+
+
+@pytest.mark.parametrize(("every_s", "most"), [(20, 2), (40, 34), (200, 34)])
+def test_what_is_kept_for_a_moment_is_bounded_by_silences_not_by_how_often_a_clock_saw_one(
+    every_s: int, most: int
+) -> None:
+    """Event time stands still, so the window stays open, and a worker takes the partition for idle after each record."""
+    log = [at(1, every_s * place) for place in range(400)]
+    state, fleet = PartitionState(0, 2), FleetState(0)
+    for place, record in enumerate(log):
+        state, out = profiling.step(state, batch(log, place, place + 1, 0), WATCH)
+        items = [*sent(out), *idle_through(state, record.appended_ms + 1)]
+        fleet, _ = verdict.step(fleet, list(enumerate(items, fleet.next_offset)), WATCH)
+        [kept] = [*fleet.models["m", "1"].earlier.partials.values()] or [[]]
+        assert len(kept) <= most
+    [[newest]] = [parts.values() for parts in fleet.models["m", "1"].windows.values()]
+    assert newest.counts()[N] == 400
 
 
 # Controls.

@@ -27,7 +27,7 @@ BYTES: dict[str, list[bytes]] = {
     "schema registry": [b"\0\0\0\0\x07" + TEXT, b"\0\0\x01\x86\xa0\x02\x06abc"],
     "Glue": [b"\x03\0" + bytes(range(16)) + TEXT],
     "UTF-16": [TEXT.decode().encode(each) for each in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be")],
-    "gzip": [gzip.compress(TEXT)],
+    "gzip": [gzip.compress(TEXT, mtime=0)],
     "zstd": [bytes(cramjam.zstd.compress(TEXT))],
     "lz4": [bytes(cramjam.lz4.compress(TEXT))],
     "snappy": [bytes(cramjam.snappy.compress(TEXT))],

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline.detectors import profile_snapshot, verdict, verdict_snapshot
+from driftline.detectors.fleet import FleetState, Judged
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.profiling import PartitionState
-from driftline.detectors.verdict import FleetState, Judged
 from driftline.streams import wire
 from tests.logs import (
     MINUTE_MS,

@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from driftline.detectors import verdict_snapshot
 from driftline.detectors.fit import fit
+from driftline.detectors.fleet import FleetState, ModelState
 from driftline.detectors.plan import Plan
 from driftline.detectors.policy import Standing
-from driftline.detectors.verdict import FleetState, ModelState
 from driftline.detectors.watch import Watch
 from driftline.streams.drift_gauge import MAX_SERIES, DriftGauge
 from driftline.streams.metrics import Metrics

@@ -21,6 +21,7 @@ from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, partials, rehears
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from driftline.detectors.snapshot import Bookmark
     from driftline.streams.wire import Outgoing
 
 
@@ -129,6 +130,9 @@ class Outsider(MemoryStore):
 
     def is_fetched(self, partition: int) -> bool:  # noqa: ARG002 - all alike
         return True
+
+    async def check(self, partition: int, bookmark: Bookmark) -> None:
+        pass  # it reads partition 1, too, of which there is no log
 
     async def commit(self, partition: int, next_offset: int) -> bool:
         return self.is_member and await super().commit(partition, next_offset)

@@ -22,7 +22,7 @@ from driftline.detectors.plan import Rule
 from driftline.detectors.snapshot import FORMAT, OWN, cell_key, unseal
 from driftline.streams import wire
 from driftline.streams.rehearsal import STAGES, Rehearsal, Turn
-from tests.logs import MAX_BYTES, SENSITIVE, Shape, baselines, prediction_log, spread, watching
+from tests.logs import MAX_BYTES, SENSITIVE, Shape, baselines, churn, prediction_log, spread, watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -155,11 +155,34 @@ def test_a_threshold_that_was_changed_starts_its_detector_afresh_and_leaves_the_
         assert adwin.dump(window, of.delta) == adwin.dump(expected, of.delta)
 
 
-def test_a_cell_whose_baseline_is_gone_is_told() -> None:
+def test_a_cell_whose_baseline_was_retired_is_left_out_alone_and_removed() -> None:
     of = saved()["predictions"]
-    _, damaged = profile_snapshot.load(0, 2, of.values, watching(SENSITIVE, *baselines()[1:]))
-    assert list(damaged) == [CHURN]
-    assert "is not on the baselines topic any more" in str(damaged[CHURN])
+    whole, _ = of.load(of.values)
+    known = watching(SENSITIVE, *baselines()[1:])
+    state, damaged = profile_snapshot.load(0, 2, of.values, known)
+    assert damaged == {}
+    assert state.next_offset == whole.next_offset
+    assert state.cells.keys() == whole.cells.keys() - {("churn", "1")}
+    assert all("is not on the baselines topic any more" in line for line in state.left_out)
+    assert len(state.left_out) == len(whole.cells["churn", "1"].windows) + 1  # and the detectors
+    values = list(profile_snapshot.dump(state, known))
+    assert [key for key, _ in values] == [OWN, CHURN]
+    assert values[1] == (CHURN, b"")
+    again, damaged = profile_snapshot.load(0, 2, {**of.values, **dict(values[:1])}, known)  # died between the two
+    assert (again.cells.keys(), damaged) == (state.cells.keys(), {})
+
+
+def test_of_a_cell_only_what_a_replaced_baseline_had_counted_is_left_out() -> None:
+    of = saved()["predictions"]
+    corrected = watching(SENSITIVE, *baselines()).with_baseline(churn("1", seed=9))
+    state, damaged = profile_snapshot.load(0, 2, of.values, corrected)
+    assert (damaged, state.left_out) == ({}, [])  # the worker still has the one that was replaced
+    fresh = watching(SENSITIVE, *baselines()[1:], churn("1", seed=9))
+    state, damaged = profile_snapshot.load(0, 2, of.values, fresh)
+    assert damaged == {}
+    cell = state.cells["churn", "1"]
+    assert (cell.windows, cell.online) == ({}, None)
+    assert cell.next_offset == state.next_offset
 
 
 # Ten thousand mutants.

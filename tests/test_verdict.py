@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from driftline.detectors import verdict, verdict_snapshot
+from driftline.detectors.arrays import little_endian
+from driftline.detectors.fleet import FleetState, Judged, ModelState
 from driftline.detectors.layout import LATE, N
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.plan import Plan, plan_from
 from driftline.detectors.policy import Standing
 from driftline.detectors.profiling import PartitionState
-from driftline.detectors.verdict import FleetState, Item, Judged, ModelState
 from driftline.detectors.windows import NO_TIME
 from tests.logs import (
     MINUTE_MS,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from driftline.detectors.alerts import Alert
     from driftline.detectors.records import Prediction
+    from driftline.detectors.verdict import Item
     from driftline.detectors.watch import Watch
 
 QUIET = {name: {"enabled": False} for name in ("adwin", "adwin_scale", "half_space_trees", "outlier_rate")}
@@ -46,6 +50,7 @@ def rows(minute: int, shift: float, n: int = 300) -> list[Prediction]:
     return sample(n, minute, shift)
 
 
+@cache
 def partial(minute: int, partition: int, shift: float = 0.0, n: int = 300, upto: int | None = None) -> Partial:
     """One partition's part of a minute; its rows differ from partition to partition."""
     found = Profile(PartitionState(partition, 2))
@@ -54,7 +59,8 @@ def partial(minute: int, partition: int, shift: float = 0.0, n: int = 300, upto:
     window = found.state.cells["m", "1"].windows[start_ms]
     return Partial(
         model="m", version="1", start_ms=start_ms, partition=partition, baseline=plain().hash,
-        upto=1000 * (minute + 1) if upto is None else upto, vector=window.vector.astype("<i8").tobytes(),
+        upto=1000 * (minute + 1) if upto is None else upto,
+        vector=little_endian(window.vector), itemsize=window.vector.itemsize,
     )  # fmt: skip
 
 
@@ -69,6 +75,7 @@ class Fleet:
 
     def __init__(self, watch: Watch = WATCH) -> None:
         self.watch, self.state, self.out = watch, FleetState(0), Judged()
+        self.saved: dict[bytes, bytes] = {}
 
     def take(self, *items: Partial | Mark) -> Judged:
         """Take items in, one step each, and say what came of them."""
@@ -81,8 +88,8 @@ class Fleet:
 
     def restart(self) -> None:
         """Go on from a snapshot."""
-        saved = dict(verdict_snapshot.dump(self.state, self.watch))
-        self.state, damaged = verdict_snapshot.load(0, saved)
+        self.saved |= verdict_snapshot.dump(self.state, self.watch)
+        self.state, damaged = verdict_snapshot.load(0, self.saved)
         assert not damaged
 
     def open_alerts(self) -> dict[str, str]:
@@ -141,12 +148,17 @@ def test_the_newest_partial_of_a_partition_replaces_the_others() -> None:
 def test_parts_that_were_counted_by_another_baseline_are_left_out_and_told() -> None:
     fleet = Fleet(watching(PLAN, plain(), plain(7, START_MS + MINUTE_MS)))
     other = Partial(
-        model="m", version="1", start_ms=START_MS, partition=1, baseline=plain(7).hash, upto=1, vector=b"", changes=()
+        model="m", version="1", start_ms=START_MS, partition=1, baseline=plain(7).hash, upto=1, vector=b"", itemsize=1
     )
     out = fleet.take(partial(0, 0), other, mark(1, 0), mark(1, 1))
     assert (out.unmatched, [each.n for each in out.verdicts]) == (1, [300])
-    gone = Partial(model="m", version="1", start_ms=START_MS + MINUTE_MS, partition=1, baseline="?", upto=1, vector=b"")
+    gone = msgspec.structs.replace(other, start_ms=START_MS + MINUTE_MS, baseline="?")
     out = fleet.take(gone, mark(2, 0), mark(2, 1))
+    assert (out.unmatched, out.verdicts) == (0, [])  # its baseline may come
+    patience = WATCH.plan.max_provisional_windows
+    out = fleet.take(mark(1 + patience, 0), mark(1 + patience, 1))
+    assert (out.unmatched, out.verdicts) == (0, [])
+    out = fleet.take(mark(2 + patience, 0), mark(2 + patience, 1))
     assert (out.unmatched, out.verdicts) == (1, [])
 
 
@@ -335,6 +347,24 @@ def test_a_partition_that_wakes_up_is_waited_for_again() -> None:
     assert final_verdicts(fleet.out) == {}
 
 
+def test_a_backlog_is_judged_in_steps_and_comes_to_the_same() -> None:
+    """One step over tens of thousands of windows would block a worker until its watchdog ends it."""
+    items = [part for minute in range(12) for part in (partial(minute, 0, shift=minute / 6), partial(minute, 1))]
+    whole = undisturbed(*items, mark(12, 0), mark(12, 1))
+    fleet = Fleet()
+    fleet.take(*items, mark(12, 0))
+    state, out = fleet.state, Judged()
+    sizes = []
+    last: list[tuple[int, Item]] = [(state.next_offset, mark(12, 1))]
+    while last or verdict.is_due(state, WATCH):
+        state, step = verdict.step(state, last, WATCH, most=5)
+        last = []
+        sizes.append(len(step.verdicts))
+        extend(out, step)
+    assert sizes == [5, 5, 2]
+    assert (out.verdicts, out.alerts) == (whole.verdicts, whole.alerts)
+
+
 # Late records
 
 
@@ -349,7 +379,7 @@ def lateness(n: int, late: int, minute: int = 0) -> tuple[Partial, Mark]:
     start_ms = START_MS + minute * MINUTE_MS
     found = Partial(
         model="m", version="1", start_ms=start_ms, partition=0, baseline=plain().hash, upto=minute + 1,
-        vector=vector.astype("<i8").tobytes(),
+        vector=little_endian(vector), itemsize=vector.itemsize,
     )  # fmt: skip
     return found, mark(minute + 1, 0, 1)
 

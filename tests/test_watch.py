@@ -8,7 +8,7 @@ from driftline.detectors.errors import OperatorError
 from driftline.detectors.fit import fit
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import is_name
-from driftline.detectors.watch import Watch
+from driftline.detectors.watch import MAX_REPLACED, Watch
 from tests.logs import plain, watching
 
 if TYPE_CHECKING:
@@ -49,9 +49,63 @@ def test_a_baseline_that_is_said_twice_changes_nothing() -> None:
 
 
 def test_another_baseline_for_the_same_moment_takes_the_place_of_the_first() -> None:
-    watch = watching(Plan(), plain(1), plain(2))
+    before = watching(Plan(), plain(1))
+    watch = before.with_baseline(plain(2))
     assert hash_at(watch, 0) == plain(2).hash
+    assert len(watch.layouts[KEY]) == 1
+    assert watch.by_hash(KEY, plain(1).hash) is before.effective(KEY, 0)  # open windows may count by it still
+    for corrected in (1, 2, 1, 2):
+        watch = watch.with_baseline(plain(corrected))
+    assert [each.baseline for each in watch.replaced[KEY]] == [plain(1)]
+
+
+def test_of_baselines_that_were_replaced_only_the_newest_are_kept() -> None:
+    seeds = range(MAX_REPLACED + 3)
+    watch = watching(Plan(), *map(plain, seeds))
+    assert [each.baseline for each in watch.replaced[KEY]] == [plain(seed) for seed in seeds[2:-1]]
+
+
+def test_a_tombstone_withdraws_all_baselines_of_a_model_version_and_no_other_until_another_comes() -> None:
+    watch = watching(Plan(max_models=2), plain(1), plain(2), plain(3, 100), named("n")).without(KEY)
+    assert watch.layouts.keys() == {("n", "1")}
+    assert watch.retired == frozenset({KEY})
     assert watch.by_hash(KEY, plain(1).hash) is None
+    again = watch.with_baseline(plain(1))
+    assert again.retired == frozenset()
+    assert hash_at(again, 0) == plain(1).hash
+    assert watch.with_baseline(named("o")).layouts.keys() == {("n", "1"), ("o", "1")}  # there is room again
+
+
+def test_what_no_window_can_be_counted_by_any_more_is_released() -> None:
+    watch = watching(Plan(), plain(1), plain(2), plain(3, 100), plain(4, 200))
+    assert len(watch.layouts[KEY]) == 3
+    hashes = [plain(1).hash, plain(2).hash, plain(3, 100).hash, plain(4, 200).hash]
+    for closed_ms, used, kept in (
+        (99, hashes, [0, 1, 2, 3]),
+        (99, [], [1, 2, 3]),
+        (100, [], [2, 3]),
+        (199, [], [2, 3]),
+        (10**15, [], [3]),
+        (10**15, hashes[1:2], [1, 3]),
+        (10**15, hashes[:1], [0, 3]),
+    ):
+        left = watch.without_superseded(closed_ms, used)
+        assert [place for place, each in enumerate(hashes) if left.by_hash(KEY, each)] == kept
+
+
+@pytest.mark.parametrize(
+    ("features", "remedy"),
+    [
+        ({f"x{place}": [1.0, 2.0, 3.0] for place in range(1500)}, "fewer signals"),
+        ({"x" * 70_000 + str(place): [1.0, 2.0] for place in range(3)}, "shorter names"),
+        ({"shop": [f"{place}" * 100_000 for place in range(3)]}, "shorter names"),
+    ],
+)
+def test_a_baseline_that_would_make_records_that_kafka_does_not_take_is_refused(
+    features: dict[str, list[float | str]], remedy: str
+) -> None:
+    with pytest.raises(OperatorError, match=rf"would make .* of up to \d+ bytes, and at most 524288 .*{remedy}"):
+        watching(Plan(), fit("m", "1", features))
 
 
 def test_baselines_are_found_by_their_hash() -> None:

@@ -353,7 +353,15 @@ def test_documents_are_the_same_bytes_for_the_same_values() -> None:
 
 CHANGE = ChangePoint("age", "adwin", 2, 5, START_MS, 0.0, 1.0)
 PARTIAL = Partial(
-    model="m", version="1", start_ms=START_MS, partition=2, baseline="b", upto=77, vector=b"12345678", changes=(CHANGE,)
+    model="m",
+    version="1",
+    start_ms=START_MS,
+    partition=2,
+    baseline="b",
+    upto=77,
+    vector=b"12345678",
+    itemsize=2,
+    changes=(CHANGE,),
 )
 
 
@@ -386,10 +394,12 @@ def test_what_another_program_writes_to_partials_ends_no_worker(caplog: pytest.L
         partition=0,
         baseline=layout.baseline.hash,
         vector=layout.reference.tobytes(),
+        itemsize=8,
         changes=(),
     )
     vectors = [b"", b"123", bytes(8), (-layout.reference).tobytes(), layout.reference.tobytes() + bytes(8)]
     hostile = [msgspec.structs.replace(sound, start_ms=START_MS, vector=vector) for vector in vectors]
+    hostile += [msgspec.structs.replace(sound, start_ms=START_MS, itemsize=size) for size in (-1, 0, 3, 4)]
     marks = [Mark(place, 2, START_MS + YEAR_MS) for place in (0, 1)]
     sent = [*map(wire.partial_record, [sound, *hostile])]
     for mark in (Mark(5, 2, 0), Mark(0, 0, 0), *marks):

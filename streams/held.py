@@ -1,0 +1,61 @@
+"""What a pump holds of one partition."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Generic
+
+from driftline.detectors.windows import NO_TIME
+from driftline.streams.chunks import Chunks
+from driftline.streams.seams import SETTLING_S, S
+
+
+@dataclass(slots=True)
+class Held(Generic[S]):
+    """One partition's state and what surrounds it."""
+
+    state: S
+    due_at: float
+    """When its next snapshot is."""
+    seen_at: float
+    has_begun: bool
+    saved_offset: int
+    damaged: list[bytes]
+    chunks: Chunks
+    checked_through: int = -1
+    """Offset of the state when its log was last seen to be the one that it was read from."""
+    unacknowledged: list[Awaitable[object]] = field(default_factory=list)
+    holes: list[int] = field(default_factory=list)
+    told_idle: bool = False
+    seen: tuple[int, float] | None = None
+    """An append time of other partitions, and when it was known, while this one is idle."""
+    idle_through_ms: int = NO_TIME
+    is_refused: bool = False
+    turn: int = 0
+    """How many batches had been taken when one of this partition last was."""
+    waited: int = 0
+    """Batches of others since then that what was fetched of it has waited for."""
+    waits_since: float = 0.0
+    """When it was last nudged, or had no lag."""
+    waits_turn: int = 0
+    """And how many batches had been taken then."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def idle_claim(self, appended_ms: int, now: float) -> int | None:
+        """Append time up to which a silent partition held no further record, if its log still ends where the state does.
+
+        Which append times there are is learnt from other partitions. Whatever is appended to this one once such a time
+        has been known for a while has a later one. So if its log, asked for its end after that, has no more than the
+        state, it holds no further record up to that time: a fact, which the clock only finds out.
+
+        Parameters
+        ----------
+        appended_ms
+            Highest append time that is known now.
+        now
+            Monotonic seconds.
+        """
+        if not self.told_idle or (self.seen is not None and now - self.seen[1] < SETTLING_S):
+            return None
+        known, self.seen = self.seen, (appended_ms, now)
+        return known[0] if known is not None and known[0] > self.idle_through_ms else None

@@ -1,0 +1,186 @@
+"""A log that is not the one that was read is refused, whatever it holds; what retention and holes leave is not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from driftline.detectors.errors import OperatorError
+from driftline.streams.memory import Log, Record
+from driftline.streams.recreated import Lookup, bookmark_after, bookmark_of
+from driftline.streams.wire import Remains
+from tests.fleet import Workers, logged, publish, settings_for, topic_sizes
+from tests.logs import Shape, baselines, prediction_log, spread
+from tests.pump_bench import P0, Bench, in_a_loop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from driftline.streams.config import Settings
+    from driftline.streams.wire import Raw
+
+ELSE = "another record lies at offset|ends at offset"
+
+
+def made_again(bench: Bench, n: int, first: int = 0) -> None:
+    """Delete the topic and make it again with so many records of another log."""
+    log = spread(prediction_log(99, Shape(n=max(1, n), step_ms=1400)), 1)[0][:n]
+    bench.broker.logs[P0] = Log([], first, first)
+    for record in log:
+        bench.broker.logs[P0].append(Record("predictions", 0, 0, record.timestamp, record.value))
+
+
+async def goes_on(bench: Bench) -> None:
+    """A consumer whose position is out of range begins at 0; where nothing lies there, only the end tells."""
+    bench.store.positions[0] = 0
+    await bench.take(1000)
+    await bench.pump.nudge(0, bench.broker.logs[P0].end)
+    await bench.pump.tick()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 300), st.integers(0, 400), st.sampled_from(["stopped", "running", "queue", "truncated"]))
+def test_a_topic_that_was_made_again_is_refused_and_nothing_of_it_is_skipped(read: int, n: int, how: str) -> None:
+    @in_a_loop
+    async def play() -> None:
+        bench = Bench()
+        await bench.take(read)
+        await bench.pump.checkpoint(0)
+        if how == "truncated":
+            kept = min(n, read - 1)
+            log = bench.broker.logs[P0]
+            bench.broker.logs[P0] = Log(log.records[:kept], 0, kept)
+        else:
+            made_again(bench, n)
+        if how in ("stopped", "queue"):
+            bench.restart()
+        if how == "stopped":
+            bench.pump.own([0])
+        before = bench.shared.metrics.registry.get_sample_value("driftline_records_in_total")
+        with pytest.raises(
+            OperatorError, match=rf"'predictions', partition 0: .*({ELSE}).*`driftline reset`.*--app-id"
+        ):
+            await goes_on(bench)
+        assert bench.shared.metrics.registry.get_sample_value("driftline_records_in_total") == before
+
+    play()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 250), st.integers(0, 300), st.sets(st.integers(0, 299), max_size=40), st.integers(0, 60))
+def test_the_same_log_is_never_refused_whatever_retention_and_compaction_took(
+    read: int, start: int, holes: set[int], repeated: int
+) -> None:
+    @in_a_loop
+    async def play() -> None:
+        bench = Bench()
+        await bench.take(read)
+        await bench.pump.checkpoint(0)
+        bench.log.records = [record for record in bench.log.records if record.offset not in holes]
+        bench.log.truncate(min(start, bench.log.end))
+        bench.store.positions[0] = max(0, read - repeated)  # records that were handed over come again
+        await bench.take(50)
+        bench.restart()
+        bench.pump.own([0])
+        await bench.pump.tick()
+        await bench.drain()
+
+    play()
+
+
+def test_only_what_could_be_read_whole_is_remembered_and_never_what_lies_further_back() -> None:
+    records: list[Raw] = [Record("p", 0, offset, 7, b"x") for offset in (3, 4)]
+    cut: Raw = Record("p", 0, 5, 7, Remains("too_large", b"x" * 10, 99))
+    assert bookmark_after([*records, cut], None) == bookmark_of(records[1])
+    assert bookmark_after(records[:1], bookmark_of(records[1])) == bookmark_of(records[1])
+    assert bookmark_after([cut], None) is None
+    assert bookmark_of(Record("p", 0, 3, 8, b"x")) != bookmark_of(records[0])
+    assert bookmark_of(Record("p", 0, 3, 7, None)) != bookmark_of(records[0])
+
+
+# On a real Kafka.
+
+
+async def _made(bootstrap: str, sizes: dict[str, int]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        while sizes:
+            found = await admin.create_topics([NewTopic(name, n, 1) for name, n in sizes.items()])
+            sizes = {name: sizes[name] for name, code, *_ in found.topic_errors if code}
+    finally:
+        await admin.close()
+
+
+async def _deleted(bootstrap: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+    finally:
+        await admin.close()
+
+
+async def _filled(settings: Settings, seed: int, n: int) -> None:
+    topic, log = settings.topics.predictions, spread(prediction_log(seed, Shape(n=n)), 1)[0]
+    records = [Record(topic, 0, record.offset, record.timestamp, record.value) for record in log]
+    await publish(settings, baselines(), [records])
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("n", [300, 4000])
+def test_a_running_worker_ends_when_predictions_was_deleted_and_made_again(kafka: str, tmp_path: Path, n: int) -> None:
+    made, config = settings_for(kafka, f"again-{n}", tmp_path)
+    asyncio.run(_made(kafka, topic_sizes(made, 1)))
+    asyncio.run(_filled(made, 1, 1500))
+    with Workers(config) as workers:
+        process = workers.start()
+        asyncio.run(_read_to_the_end(made, 1500))
+        asyncio.run(_deleted(kafka, made.topics.predictions))
+        asyncio.run(_made(kafka, {made.topics.predictions: 1}))
+        asyncio.run(_filled(made, 2, n))
+        assert process.wait(45) == 2
+    assert "The topic was deleted and made again" in logged(config)
+    with Workers(config) as workers:
+        assert workers.start().wait(45) == 2  # and so at the next start
+
+
+async def _read_to_the_end(settings: Settings, end: int) -> None:
+    """Wait until a worker's group has committed the end of the log."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, group_id=settings.worker.app_id)
+    await consumer.start()
+    try:
+        async with asyncio.timeout(60):
+            while (await consumer.committed(TopicPartition(settings.topics.predictions, 0)) or 0) < end:  # noqa: ASYNC110 - it is the broker that is asked
+                await asyncio.sleep(0.2)
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.kafka
+def test_what_a_broker_has_is_held_against_a_bookmark(kafka: str, tmp_path: Path) -> None:
+    async def play() -> None:
+        made, _ = settings_for(kafka, "lookup", tmp_path)
+        await _made(kafka, {made.topics.predictions: 1, made.topics.baselines: 1})
+        await _filled(made, 1, 50)
+        consumer = AIOKafkaConsumer(bootstrap_servers=kafka, max_partition_fetch_bytes=1)
+        await consumer.start()
+        try:
+            lookup, topic = Lookup(consumer), made.topics.predictions
+            log = spread(prediction_log(1, Shape(n=50)), 1)[0]
+            end = len(log)
+            for offset, record in enumerate(log):
+                await lookup.check(topic, 0, msgspec.structs.replace(bookmark_of(record), offset=offset))
+            assert await lookup._view(topic, 0, end) == (0, end, None)
+            assert await lookup._view("no-such-topic", 0, 0) == (0, 0, None)
+        finally:
+            await consumer.stop()
+
+    asyncio.run(play())
