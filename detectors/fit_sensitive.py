@@ -112,7 +112,7 @@ def _edge(below: float, value: float, width: float, finite: F64) -> float | None
     centre, size = below / 2 + value / 2, max(abs(below), abs(value))
     finest = max(_exponent(width) - 1, _exponent(size) + 1 - DIGITS)
     for exponent in range(max(finest, _exponent(value / 2 - below / 2) + 1), finest - 1, -1):
-        found = round(centre, -exponent)
+        found = round(centre, -exponent) + 0.0  # -0.0 is 0.0
         if below < found < value:
             return found
     for found in (_cell(centre, finest), round(centre, -finest)):

@@ -176,8 +176,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     def sensitive(self, model: str) -> frozenset[str]:
         """Signals of a model whose values no output may show, as far as the plan declares them."""
-        signals = self.models.get(model, _NO_OVERRIDES).signals
-        return frozenset(name for name, own in signals.items() if own.sensitive)
+        return frozenset(name for name, own in self.models.get(model, _NO_OVERRIDES).signals.items() if own.sensitive)
 
     @property
     def open_windows(self) -> int:
