@@ -85,7 +85,8 @@ def clinic() -> Clinic:
         return {"city": city, "salary": salary, "bonus": bonus, "member": bool(random.integers(2)), "grade": "abc"[int(random.integers(3))]}  # fmt: skip
 
     rows = [row() for _ in range(N)]
-    columns = {name: [each[name] for each in rows] for name in rows[0]} | {"score": random.random(N).tolist()}
+    columns: dict[str, list[Any]] = {name: [each[name] for each in rows] for name in rows[0]}
+    columns |= {"score": random.random(N).tolist()}
     documents = [
         {"model": "clinic", "version": "1", "id": str(place), "timestamp": START_MS + place * MINUTE_MS // PER_MINUTE}
         | {"features": row(0.5 * (place > N // 2)), "prediction": float(random.random())}
@@ -360,7 +361,7 @@ def test_a_redacted_letter_is_resent_from_its_origin_while_the_record_is_there(
         await producer.stop()
 
     async def resent(address: str) -> list[tuple[bytes, bytes]]:
-        async with RecordReader(address, "predictions", "beginning", "end") as reader:  # type: ignore[arg-type]
+        async with RecordReader(address, "predictions", "beginning", "end") as reader:
             return [(each.key, each.value) async for each in reader if RESENT_FROM in dict(each.headers)]
 
     with embedded_broker({"predictions": 1, "partials": 1, "dead-letters": 1}) as broker:
