@@ -133,7 +133,7 @@ def upper(value: float, finite: F64) -> float:
 
     Examples
     --------
-    >>> values = np.array([1000.0, 1200.0, 1400.0, 53219371.5])
+    >>> values = np.array([1000.0, 1100.0, 1200.0, 1300.0, 1400.0, 53219371.5])
     >>> lower(1000.0, values), upper(53219371.5, values)
     (995.0, 53500000.0)
     """

@@ -201,8 +201,11 @@ def read_schema(path: Path) -> Reading:
         raise OperatorError(
             f"{path}: {min(odd)}: no such key; there are {', '.join((*ROLES, 'decimal', *lists))}, columns"
         )
-    if not isinstance(kinds, dict) or not all(isinstance(each, list) for each in lists.values()):
-        raise OperatorError(f"{path}: na and sensitive must be lists, and columns a table of names and kinds")
+    if not isinstance(kinds, dict):
+        raise OperatorError(f"{path}: columns must be a table of names and kinds")
+    for key, each in lists.items():
+        if not isinstance(each, list):
+            raise OperatorError(f"{path}: {key} must be a list")
     texts = [(key, text) for key, each in lists.items() for text in each]
     for key, value in [*found.items(), *kinds.items(), *texts]:
         if not isinstance(value, str) or (key in kinds and key not in found and value not in KINDS):

@@ -87,7 +87,7 @@ def clinic() -> Clinic:
     rows = [row() for _ in range(N)]
     columns: dict[str, list[Any]] = {name: [each[name] for each in rows] for name in rows[0]}
     columns |= {"score": random.random(N).tolist()}
-    documents = [
+    documents: list[dict[str, Any]] = [
         {"model": "clinic", "version": "1", "id": str(place), "timestamp": START_MS + place * MINUTE_MS // PER_MINUTE}
         | {"features": row(0.5 * (place > N // 2)), "prediction": float(random.random())}
         for place in range(N)
