@@ -54,6 +54,8 @@ class NumericSignal(msgspec.Struct, tag="numeric", frozen=True, kw_only=True, om
         Baseline rows whose value was text that holds a number. Such text is read as that number in live records too.
     markers
         Texts that stand for a missing value.
+    sensitive
+        Whether values are never shown: all numbers here are coarse then, and none of them is a value of the column.
     """
 
     edges: list[float]
@@ -70,6 +72,7 @@ class NumericSignal(msgspec.Struct, tag="numeric", frozen=True, kw_only=True, om
     fed: list[tuple[float, float]] = []
     text: int = 0
     markers: tuple[str, ...] = ()
+    sensitive: bool = False
 
 
 class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=True, omit_defaults=True):
@@ -99,6 +102,8 @@ class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=
         Whether the values are booleans: then 0, 1, "True" and the like are read as the levels "false" and "true".
     markers
         Texts that stand for a missing value.
+    sensitive
+        Whether values are never shown: ``levels`` are keyed hashes then, and so is what ``further`` holds.
     """
 
     levels: list[str]
@@ -110,6 +115,7 @@ class CategoricalSignal(msgspec.Struct, tag="categorical", frozen=True, kw_only=
     closed: bool
     boolean: bool = False
     markers: tuple[str, ...] = ()
+    sensitive: bool = False
 
 
 Signal = NumericSignal | CategoricalSignal

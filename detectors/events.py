@@ -99,9 +99,14 @@ class Record(NamedTuple):
 
 
 def constraint_event(record: Record, layout: Layout, constraint: str, signal: str, value: float | str) -> Alert:
-    """Alert for one value that breaks a constraint: a number, infinite where there is no finite one, or a level."""
+    """Alert for one value that breaks a constraint: a number, infinite where there is no finite one, or a level.
+
+    Of a sensitive signal neither the value nor the bound is told.
+    """
     told = float(value) if not isinstance(value, str) and np.isfinite(value) else None
     bound, phrase = _PHRASES[constraint](layout, signal, value)
+    if signal in layout.sensitive:
+        told, bound, phrase = None, None, _DISCREET.get(constraint, phrase)
     return _event(record, layout, "data_quality", "warning", signal, constraint, told, bound, phrase)
 
 
@@ -178,3 +183,6 @@ _PHRASES: dict[str, Callable[[Layout, str, Any], tuple[float | None, str]]] = {
     "category": lambda _layout, _signal, level: (None, f"= {quoted(level)} is a level that the baseline never had"),
     "finite": _wordy("is not finite, as it always was in the baseline"),
 }
+
+_DISCREET = {"range": "lies outside its bounds", "category": "has a level that the baseline never had"}
+"""Phrases without values."""

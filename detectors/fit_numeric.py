@@ -128,7 +128,7 @@ def short(value: float, finite: F64) -> float:
     (0.26, 0.31, 1000000.0, 1333.333)
     """
     gaps = [abs(value - finite[at]) for at in _neighbours(value, finite)]
-    unit = min([_spread(finite) / 1e4, *gaps])
+    unit = min([spread(finite) / 1e4, *gaps])
     for digits in range(-int(np.floor(np.log10(unit))) - 1, 18) if 0 < unit < np.inf else ():
         found = round(value, digits)
         if abs(found - value) < unit / 2:
@@ -142,7 +142,7 @@ def _neighbours(value: float, finite: F64) -> list[int]:
     return [at for at in (below, above) if 0 <= at < finite.size]
 
 
-def _spread(finite: F64) -> float:
+def spread(finite: F64) -> float:
     """Distance of the quartiles; where they are one, the mean distance from it."""
     quartiles = float(finite[3 * finite.size // 4] - finite[finite.size // 4])
     return quartiles or float(np.abs(finite - finite[finite.size // 2]).mean())

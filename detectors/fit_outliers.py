@@ -8,6 +8,7 @@ from driftline.detectors import outliers
 from driftline.detectors.arrays import F64, I64
 from driftline.detectors.baseline import NumericSignal
 from driftline.detectors.fit_numeric import short
+from driftline.detectors.fit_sensitive import lower, middle, upper
 from driftline.detectors.halfspace import Masses, score_and_learn
 from driftline.detectors.outlier_profile import HEIGHT, N_TREES, OutlierProfile, Tail, packed
 from driftline.detectors.outliers import leaf_numbers, stretched
@@ -36,7 +37,9 @@ def outlier_profile(features: Mapping[str, F64], signals: Mapping[str, NumericSi
     Every row is scored against windows of other rows drawn at random, as a live record is, about a hundred windows in
     all. So ranks hold for any number of rows, tied or not, and the spread between windows is known.
     """
-    spread = {name: ranges for name, values in features.items() if (ranges := _range(values)) is not None}
+    spread = {
+        name: ranges for name, values in features.items() if (ranges := _range(values, signals[name])) is not None
+    }
     n = len(next(iter(features.values()), ()))
     if not spread or n < 2 * outliers.WINDOW:
         return None
@@ -180,7 +183,7 @@ def _joint_tail(values: F64, signals: list[NumericSignal]) -> Tail | None:
     return Tail(start=start, share=k / n, excess=float(top.mean()) - start, k=k, relative=False)
 
 
-def _range(values: F64) -> tuple[float, float, float] | None:
+def _range(values: F64, signal: NumericSignal) -> tuple[float, float, float] | None:
     """Low and high, the .001 and .999 quantiles with a fifth of their distance beyond, and median; None if constant."""
     finite = np.sort(values[np.isfinite(values)])
     if not finite.size:
@@ -190,5 +193,8 @@ def _range(values: F64) -> tuple[float, float, float] | None:
     exact = (low - margin, high + margin, centre)
     if not margin > 0:
         return None
+    if signal.sensitive:
+        low, high = lower(exact[0], finite), upper(exact[1], finite)
+        return low, high, min(max(middle(centre, finite), 0.9 * low + 0.1 * high), 0.1 * low + 0.9 * high)
     brief = short(exact[0], finite), short(exact[1], finite), short(centre, finite)
     return brief if brief[0] < brief[2] < brief[1] else exact

@@ -224,9 +224,11 @@ def _sample(each: Observed, seen: Columns, predictions: Sequence[Prediction], ha
 
 
 def _name_new_levels(each: Observed, seen: Columns, predictions: Sequence[Prediction]) -> None:
-    """Tell the windows the names of levels that the baseline never had, in log order."""
+    """Tell the windows the names of levels that the baseline never had, in log order; none of a sensitive signal."""
     k = len(each.layout.numeric)
     unseen = seen.cells[k:] == each.layout.missing_cell[k:, None] - 1
+    if each.layout.sensitive:
+        unseen[[name in each.layout.sensitive for name in each.layout.categorical]] = False
     if not unseen.any():
         return
     rows, signals = unseen.T.nonzero()

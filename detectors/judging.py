@@ -269,7 +269,7 @@ def _signals(evidence: Evidence, measured: Measured) -> dict[str, SignalVerdict]
             nonfinite=nonfinite,
             other=other,
             unseen=unseen,
-            new_levels=ranked(evidence.new_levels.get(name, {})),
+            new_levels=[] if name in layout.sensitive else ranked(evidence.new_levels.get(name, {})),
             p_value=None if test is None else test.p_value,
             cause="" if test is None else _cause(test),
             scores=_rounded(measured.scores.get(name, {})),

@@ -24,6 +24,7 @@ from driftline.detectors.outlier_profile import unpacked
 from driftline.detectors.outliers import Ranks, Scale, alerting_score
 from driftline.detectors.plan import Plan, Rule
 from driftline.detectors.segments import Segments
+from driftline.detectors.sensitive import key_of
 from driftline.detectors.surprise import Joint, is_graded
 from driftline.detectors.values import Levels, places_of
 
@@ -245,9 +246,21 @@ class Layout:
     def levels(self) -> list[Levels]:
         """Per categorical signal, a place for each level, for other known ones, unseen ones and a missing value."""
         return [
-            places_of(tuple(signal.levels), signal.further, signal.markers, boolean=signal.boolean)
-            for signal in self._categorical
+            places_of(
+                tuple(signal.levels),
+                signal.further,
+                signal.markers,
+                boolean=signal.boolean,
+                key=key_of(self.baseline.model, name) if signal.sensitive else "",
+            )
+            for name, signal in zip(self.categorical, self._categorical, strict=True)
         ]
+
+    @cached_property
+    def sensitive(self) -> frozenset[str]:
+        """Signals whose values nothing may show, by the baseline or the plan."""
+        declared = {name for name, signal in self.baseline.signals.items() if signal.sensitive}
+        return self.plan.sensitive(self.baseline.model) | declared
 
     @cached_property
     def markers(self) -> tuple[tuple[str, ...], ...]:

@@ -57,9 +57,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class SignalPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Overrides for one signal of one model."""
+    """Overrides for one signal of one model; of a ``sensitive`` one no output may show a value."""
 
     detectors: dict[str, Rule] = {}
+    sensitive: bool = False
 
 
 class ModelPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -172,6 +173,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """Records below which a model's window is insufficient."""
         own = self.models.get(model, _NO_OVERRIDES).min_rows
         return self.min_rows if own is None else own
+
+    def sensitive(self, model: str) -> frozenset[str]:
+        """Signals of a model whose values no output may show, as far as the plan declares them."""
+        return frozenset(name for name, own in self.models.get(model, _NO_OVERRIDES).signals.items() if own.sensitive)
 
     @property
     def open_windows(self) -> int:

@@ -3,8 +3,8 @@
 import difflib
 from collections.abc import Iterable, Iterator
 
-from driftline.detectors.baseline import NumericSignal
-from driftline.detectors.plan import Rule
+from driftline.detectors.baseline import Baseline, NumericSignal
+from driftline.detectors.plan import Plan, Rule
 from driftline.detectors.watch import Watch
 
 
@@ -50,6 +50,31 @@ def unused_bounds(watch: Watch) -> Iterator[str]:
             if (rule.low, rule.high) != (None, None) and kinds and NumericSignal not in kinds:
                 place = f"plan.models.{model}.signals.{signal}.detectors.range"
                 yield f"{place}: this signal is categorical, bounds are for numbers; leave them out"
+
+
+def exposed_signals(watch: Watch) -> Iterator[str]:
+    """Yield a sentence for each signal that the plan declares sensitive and a baseline of its model holds openly.
+
+    Examples
+    --------
+    >>> from driftline.detectors.fit import fit
+    >>> from driftline.detectors.plan import plan_from
+    >>> plan = plan_from({"models": {"churn": {"signals": {"plan": {"sensitive": True}}}}})
+    >>> list(exposed_signals(Watch(plan).with_baseline(fit("churn", "1", {"plan": ["basic", "pro"]}))))
+    ["plan.models.churn.signals.plan.sensitive: baseline churn|1 shows the signal's values; build it again with --sensitive"]
+    """
+    for known in watch.layouts.values():
+        for layout in known:
+            yield from exposed_by(layout.baseline, watch.plan)
+
+
+def exposed_by(baseline: Baseline, plan: Plan) -> Iterator[str]:
+    """Yield such a sentence for each of one baseline's signals."""
+    for name in sorted(plan.sensitive(baseline.model) & baseline.signals.keys()):
+        if not baseline.signals[name].sensitive:
+            place = f"plan.models.{baseline.model}.signals.{name}.sensitive"
+            about = f"baseline {baseline.model}|{baseline.version} shows the signal's values"
+            yield f"{place}: {about}; build it again with --sensitive"
 
 
 def unknown_models(watch: Watch) -> Iterator[str]:

@@ -126,10 +126,14 @@ def bin_shifts(layout: Layout, name: str, signal: SignalVerdict) -> list[BinShif
 
 
 def cell_labels(layout: Layout, name: str) -> list[str]:
-    """What each cell of a signal holds, in words."""
+    """What each cell of a signal holds, in words; of a sensitive one only which cell it is."""
     signal = layout.baseline.signals[name]
+    n, is_sensitive = len(signal.counts), name in layout.sensitive
     if not isinstance(signal, NumericSignal):
-        return [*signal.levels, "other levels", "unseen", "missing"]
+        levels = [f"level {place} of {n}" for place in range(1, n + 1)] if is_sensitive else signal.levels
+        return [*levels, "other levels", "unseen", "missing"]
+    if is_sensitive:
+        return [*(f"bin {place} of {n}" for place in range(1, n + 1)), "missing", "not finite"]
     edges = [f"{edge:.6g}" for edge in signal.edges]
     inner = [f"[{low}, {high})" for low, high in pairwise(edges)]
     ends = [f"< {edges[0]}", *inner, f">= {edges[-1]}"] if edges else ["any"]

@@ -21,6 +21,7 @@ from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.baseline import PREDICTION
 from driftline.detectors.further_levels import FurtherLevels
 from driftline.detectors.records import NESTED, Prediction
+from driftline.detectors.sensitive import hashed
 
 MOST_REMEMBERED = 4096
 """Values whose place a table remembers after it was worked out."""
@@ -54,8 +55,34 @@ class Levels(dict[Any, int]):
         return place
 
 
+class HiddenLevels(Levels):
+    """The same where levels are hashes: a value is hashed before it is looked up, and its place is remembered."""
+
+    __slots__ = ("_key", "_places", "_spelled")
+
+    def __init__(self, levels: Sequence[str], further: str, key: str, spelled: Mapping[str, str]) -> None:
+        super().__init__(levels, further)
+        self._key, self._spelled = key, spelled
+        self._places = {level: self.pop(level) for level in levels}  # a value may look like a hash
+
+    def __missing__(self, value: Any) -> int:
+        if value is NESTED:
+            raise KeyError(value)
+        text = level_text(value)
+        level = hashed(self._spelled.get(text, text), self._key)
+        place = self._places.get(level)
+        if place is None:
+            if not self.further or level not in self.further:
+                return self[None] - 1
+            place = self[None] - 2
+        if text is value and len(self) < MOST_REMEMBERED:
+            self[text] = place
+        return place
+
+
 _BOOLEANS = {"false": (False, "0", "FALSE", "False"), "true": (True, "1", "TRUE", "True")}
 """Other spellings of a boolean signal's levels; False and True are also 0 and 1, and 0.0 and 1.0."""
+_SPELLINGS = {text: level for level, spelled in _BOOLEANS.items() for text in spelled if isinstance(text, str)}
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 _SPELLED = {"NaN", "Infinity", "-Infinity"}
@@ -107,7 +134,7 @@ def numbers(
 
 @functools.lru_cache(maxsize=256)
 def places_of(
-    levels: tuple[str, ...], further: str = "", markers: tuple[str, ...] = (), *, boolean: bool = False
+    levels: tuple[str, ...], further: str = "", markers: tuple[str, ...] = (), *, boolean: bool = False, key: str = ""
 ) -> Levels:
     """Places of levels, then of all further known ones, then of unseen ones, then of a missing value.
 
@@ -123,6 +150,8 @@ def places_of(
         Texts that stand for a missing value.
     boolean
         Whether booleans, 0 and 1, and texts like "True" are read as the levels "false" and "true".
+    key
+        Of the hashes that stand for the levels of a sensitive signal; empty where levels are what they are.
 
     Examples
     --------
@@ -132,11 +161,14 @@ def places_of(
     >>> [yes[value] for value in ("true", True, 1, 1.0, "1", "True", "TRUE", 0)]
     [1, 1, 1, 1, 1, 1, 1, 0]
     """
-    places = Levels(levels, further)
-    for level, spelled in _BOOLEANS.items():
-        if boolean and level in levels:
-            for text in spelled:
-                places.setdefault(text, levels.index(level))
+    if key:
+        places: Levels = HiddenLevels(levels, further, key, _SPELLINGS if boolean else {})
+    else:
+        places = Levels(levels, further)
+        for level, spelled in _BOOLEANS.items():
+            if boolean and level in levels:
+                for text in spelled:
+                    places.setdefault(text, levels.index(level))
     for marker in markers:
         places.setdefault(marker, places[None])
     return places

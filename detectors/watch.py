@@ -33,17 +33,32 @@ class Watch:
         Per model version, baselines that others have taken the place of while windows may still be counted by them.
     retired
         Model versions whose baseline was withdrawn by a tombstone.
+    withdrawn_sensitive
+        Models whose sensitive signals a withdrawn baseline told of: their records may go on for a while.
     """
 
     plan: Plan
     layouts: Mapping[ModelKey, tuple[Layout, ...]] = field(default_factory=dict)
     replaced: Mapping[ModelKey, tuple[Layout, ...]] = field(default_factory=dict)
     retired: frozenset[ModelKey] = frozenset()
+    withdrawn_sensitive: frozenset[str] = frozenset()
 
     @cached_property
     def plan_hash(self) -> str:
         """Hash of the plan."""
         return self.plan.hash
+
+    @cached_property
+    def sensitive_models(self) -> frozenset[str]:
+        """Models with a signal whose values nothing may show, by the plan or any baseline."""
+        planned = {model for model in self.plan.models if self.plan.sensitive(model)}
+        declared = {model for (model, _), own in self.layouts.items() if any(each.sensitive for each in own)}
+        return self.withdrawn_sensitive | planned | declared
+
+    @cached_property
+    def open_models(self) -> frozenset[str]:
+        """Models that have a baseline, and no such signal."""
+        return frozenset({model for model, _ in self.layouts} - self.sensitive_models)
 
     def with_baseline(self, baseline: Baseline) -> "Watch":
         """This watch with one more baseline; one that is already known under its effective time replaces it.
@@ -78,7 +93,10 @@ class Watch:
     def without(self, key: ModelKey) -> "Watch":
         """This watch after a tombstone: the model version is watched no longer."""
         kept = [{each: known for each, known in of.items() if each != key} for of in (self.layouts, self.replaced)]
-        return replace(self, layouts=kept[0], replaced=kept[1], retired=self.retired | {key})
+        secret = self.withdrawn_sensitive | ({key[0]} & self.sensitive_models)
+        return replace(
+            self, layouts=kept[0], replaced=kept[1], retired=self.retired | {key}, withdrawn_sensitive=secret
+        )
 
     def without_superseded(self, closed_ms: int, used: Collection[str]) -> "Watch":
         """This watch without baselines that no window can be counted by any more.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from driftline.streams.reading import reading_of, reading_options
 from driftline.streams.terminal import printable, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from driftline.detectors.baseline import Signal
     from driftline.streams.reading import Reading
@@ -40,11 +41,20 @@ def baseline() -> None:
 @click.option("--model", metavar="NAME", required=True, help="Model that the rows trained.")
 @click.option("--version", metavar="NAME", required=True, help="Its version.")
 @reading_options
+@click.option(
+    "--sensitive",
+    multiple=True,
+    metavar="NAME,...",
+    help="Columns whose values nothing may show, besides those that the plan declares.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where the baseline goes.")
 @click.option(
     "--suggest", is_flag=True, help="Write FILE.schema.toml with what was decided, to be edited; no baseline."
 )
+@click.pass_context
 def build(
+    context: click.Context,
+    /,
     files: tuple[str, ...],
     model: str,
     version: str,
@@ -66,7 +76,8 @@ def build(
             raise OperatorError(f"{option} {name!r}: a name has 1 to {MAX_NAME} printable characters and no '|'")
     if (out is None) != suggest:
         raise OperatorError("--out FILE makes the baseline, --suggest a file to edit first; give one of them")
-    reading = reading_of(files, model, version, options)
+    planned = settings_of(context).plan.sensitive(model)
+    reading = replace(reading_of(files, model, version, options), planned=planned)
     found = _read(files, reading)
     for line in schema_table(found):
         say(line)
@@ -101,7 +112,7 @@ def _make(found: Read, model: str, version: str, out: Path) -> None:
     if not found.columns:
         raise OperatorError("no column is a signal: name some with --numeric or --categorical")
     say(f"profiling {len(found.columns)} signals of {found.n} rows", err=True)
-    document = fit(model, version, found.columns).to_json()
+    document = fit(model, version, found.columns, found.sensitive).to_json()
     _write("--out", out, document)
     say(f"{out}: {len(document)} bytes; look at it with `driftline baseline show {out}`")
     if PREDICTION not in found.columns:
@@ -152,10 +163,12 @@ def publish(context: click.Context, file: Path, effective_from: str | None, boot
 
 @baseline.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def show(file: Path) -> None:
+@click.pass_context
+def show(context: click.Context, file: Path) -> None:
     """Show the baseline in FILE for people: its signals, and how small a drift it lets a window see."""
     found = read_baseline(file)
-    for line in summary(found, file.stat().st_size):
+    planned = settings_of(context).plan.sensitive(found.model)
+    for line in summary(found, file.stat().st_size, planned):
         say(line)
 
 
@@ -212,8 +225,8 @@ def in_force_from(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def summary(found: Baseline, size: int) -> Iterator[str]:
-    """Lines of text about a baseline whose file has so many bytes."""
+def summary(found: Baseline, size: int, sensitive: Collection[str] = ()) -> Iterator[str]:
+    """Lines of text about a baseline whose file has so many bytes, and of which the plan declares signals sensitive."""
     from driftline.detectors.arming import described  # noqa: PLC0415 - scipy
     from driftline.detectors.marginal import minimum_detectable_effect  # noqa: PLC0415 - scipy
     from driftline.detectors.plan import Plan  # noqa: PLC0415 - likewise
@@ -223,7 +236,7 @@ def summary(found: Baseline, size: int) -> Iterator[str]:
     yield ""
     width = max(map(len, found.signals), default=0)
     for name, signal in found.signals.items():
-        yield f"{name:{width}}  {_described(signal, found.n)}"
+        yield f"{name:{width}}  {_described(signal, found.n, is_sensitive=signal.sensitive or name in sensitive)}"
     yield ""
     yield from described(found, Plan(), WINDOW_SIZES[1])
     share = (Plan().threshold("marginal") or 0.0) / max(1, len(found.signals))
@@ -231,14 +244,18 @@ def summary(found: Baseline, size: int) -> Iterator[str]:
     yield f"a window sees a shift of the mean, with probability 0.8, from: {', '.join(effects)} records"
 
 
-def _described(signal: Signal, n: int) -> str:
+def _described(signal: Signal, n: int, *, is_sensitive: bool) -> str:
     """One line about a signal."""
     missing = f"{signal.missing / n:.1%} missing" if signal.missing else "never missing"
     if isinstance(signal, NumericSignal):
+        if is_sensitive:
+            return f"numeric      {len(signal.counts)} bins, {missing}, sensitive"
         about = f"{len(signal.counts)} bins, mean {signal.mean:.6g}, sd {signal.sd:.4g}, {missing}"
         odd = f", {signal.nonfinite} not finite" if signal.nonfinite else ""
         return f"numeric      {about}{odd}, possible from {signal.low:.6g} to {signal.high:.6g}"
     ranked = [level for _, level in sorted(zip(signal.counts, signal.levels, strict=True), key=lambda each: -each[0])]
     shown = ", ".join(ranked[:MOST_LEVELS]) + (", ..." if len(ranked) > MOST_LEVELS or signal.further else "")
+    if is_sensitive:
+        shown = "sensitive"
     closed = "a new level is an event" if signal.closed else "new levels are counted"
     return f"categorical  {len(signal.levels)} levels ({shown}), {missing}, {closed}"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from driftline.detectors.baseline import Baseline
+from driftline.detectors.errors import OperatorError
+from driftline.detectors.plan_names import exposed_by
 from driftline.streams.outbox import Outbox
 from driftline.streams.reader import TopicReader
 
@@ -70,8 +72,10 @@ async def publish_baseline(settings: Settings, baseline: Baseline, requested_ms:
     Raises
     ------
     OperatorError
-        Where Kafka does not take it.
+        Where Kafka does not take it, or it shows values of a signal that the plan declares sensitive.
     """
+    for sentence in exposed_by(baseline, settings.plan):
+        raise OperatorError(sentence)
     known = await _known(settings, baseline)
     newest = max(known, key=lambda each: each.effective_from_ms, default=None)
     if newest is not None and newest.hash == baseline.hash and requested_ms in (None, newest.effective_from_ms):

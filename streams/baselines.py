@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.plan_names import unknown_models, unknown_signals, unused_bounds
+from driftline.detectors.plan_names import exposed_signals, unknown_models, unknown_signals, unused_bounds
 from driftline.detectors.watch import Watch
 from driftline.streams.stages import Shared
 
@@ -52,6 +52,8 @@ class BaselineFollower:
         log.info("%d model versions have a baseline", len(self._shared.watch.layouts))
         for sentence in _misfits(self._shared.watch):
             raise OperatorError(sentence)
+        for sentence in exposed_signals(self._shared.watch):
+            log.warning("%s", sentence)
         for sentence in unknown_models(self._shared.watch):
             log.warning("%s; it changes nothing until one is published", sentence)
 

@@ -6,7 +6,7 @@ import json
 import math
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
@@ -16,6 +16,9 @@ from driftline.streams.numerals import is_marker, number, numeral
 
 DATE_LENGTHS = (8, 14)
 """Digits of YYYYMMDD, and of YYYYMMDDhhmmss, which a worker refuses by name."""
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def boolean(text: str | None, missing: set[str]) -> bool | str | None:
     )
 
 
-def category(text: str | None, missing: set[str], levels: frozenset[str]) -> str | None:
+def category(text: str | None, missing: set[str], levels: Container[str]) -> str | None:
     """A cell of a categorical signal: a text, and a number as the baseline spells it.
 
     Examples

@@ -109,10 +109,13 @@ def letter_lines(letter: Letter) -> str:
     ]
     text = letter.value[:SHOWN_BYTES].decode(errors="backslashreplace") + ("..." if letter.size > SHOWN_BYTES else "")
     shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-    return f"{printable('  '.join(parts).rstrip())}\n    {shown or '(no value)'}"
+    nothing = "(redacted: it may hold sensitive values)" if letter.redacted else "(no value)"
+    return f"{printable('  '.join(parts).rstrip())}\n    {shown or nothing}"
 
 
 def as_json(letter: Letter) -> str:
     """Return a dead letter as one line of JSON; bytes that are not UTF-8 show as the replacement character."""
-    document = {name: getattr(letter, name) for name in letter.__struct_fields__ if name not in ("place", "value")}
+    document = {
+        name: getattr(letter, name) for name in letter.__struct_fields__ if name not in ("place", "value", "written_ms")
+    }
     return json.dumps({**document, "value": letter.value.decode(errors="replace")})

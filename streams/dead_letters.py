@@ -1,12 +1,13 @@
 """Records that could not be used, written to a topic of their own, though not without bound."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from time import monotonic
 
 from driftline.detectors.errors import RecordError
 from driftline.detectors.records import Batch
 from driftline.detectors.watch import Watch
+from driftline.streams.letters import REDACTED, UNTOLD, sender
 from driftline.streams.rejections import Rejection
 from driftline.streams.tolerant import bad_name
 from driftline.streams.wire import MAX_DEAD_LETTER, Outgoing, Raw, Remains
@@ -93,12 +94,24 @@ def _explained(reason: str, batch: Batch, row: int, watch: Watch) -> RecordError
     return RecordError(reason, field="timestamp", found=found, wanted=wanted)
 
 
-def dead_letters(records: Sequence[Raw], rejected: Sequence[Rejection]) -> Iterator[Outgoing]:
-    """Dead letters of the records that were rejected."""
+def dead_letters(records: Sequence[Raw], rejected: Sequence[Rejection], watch: Watch) -> Iterator[Outgoing]:
+    """Dead letters of the records that were rejected, redacted where they may hold a sensitive value.
+
+    Where any signal is sensitive that is every record but those that name a model that has a baseline and no such signal:
+    of a record that can't be read, or names an unknown model, nobody knows whose values it holds.
+    """
     if rejected:
         by_offset = {record.offset: record for record in records}
         for each in rejected:
-            yield dead_letter(by_offset[each.offset], each)
+            record = by_offset[each.offset]
+            is_open = not watch.sensitive_models or _model(record.value) in watch.open_models
+            yield (dead_letter if is_open else redacted_letter)(record, each)
+
+
+def _model(value: bytes | None) -> str | None:
+    """The model that a record names, as far as it can be read."""
+    model, _ = sender(value or b"")
+    return None if model == UNTOLD else model
 
 
 def dead_letter(record: Raw, rejection: Rejection) -> Outgoing:
@@ -106,10 +119,28 @@ def dead_letter(record: Raw, rejection: Rejection) -> Outgoing:
 
     One that Kafka would refuse in one piece is cut off; a header then says how long it was.
     """
+    first, n_bytes = _content(record)
+    size = {"size": n_bytes} if n_bytes > MAX_DEAD_LETTER else {}
+    return _letter(record, rejection.details, size, first[:MAX_DEAD_LETTER])
+
+
+def redacted_letter(record: Raw, rejection: Rejection) -> Outgoing:
+    """What was wrong with a record that could not be used and where it lies, without anything that it holds.
+
+    Its size and Kafka timestamp tell whoever looks it up whether it is still the same one.
+    """
+    details = {name: text for name, text in rejection.details.items() if name != "found"}
+    known = {REDACTED: "true", "size": _content(record)[1], "timestamp": record.timestamp}
+    return _letter(record, details, known, b"")
+
+
+def _content(record: Raw) -> tuple[bytes, int]:
+    """What there is of a record's value, and how long it was."""
     value = b"" if record.value is None else record.value
-    first, n_bytes = (value.first, value.n_bytes) if isinstance(value, Remains) else (value, len(value))
-    headers = {**rejection.details, "topic": record.topic, "partition": record.partition, "offset": record.offset}
-    if n_bytes > MAX_DEAD_LETTER:
-        headers["size"] = n_bytes
-    encoded = tuple((name, str(text).encode()) for name, text in headers.items())
-    return Outgoing("dead_letters", None, first[:MAX_DEAD_LETTER], encoded)
+    return (value.first, value.n_bytes) if isinstance(value, Remains) else (value, len(value))
+
+
+def _letter(record: Raw, details: Mapping[str, str], more: Mapping[str, object], value: bytes) -> Outgoing:
+    origin = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    encoded = tuple((name, str(text).encode()) for name, text in {**details, **origin, **more}.items())
+    return Outgoing("dead_letters", None, value, encoded)

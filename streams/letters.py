@@ -13,6 +13,8 @@ RESEND = "driftline-resend"
 """Header of the records beside the letters in which a resending keeps its books."""
 RESENT_FROM = "driftline-resent-from"
 """Header of a prediction that was a dead letter: the letter's partition and offset."""
+REDACTED = "redacted"
+"""Header of a letter that holds nothing of its record, which may have sensitive values."""
 UNTOLD = "-"
 
 
@@ -33,6 +35,10 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
         Bytes of the rejected record, of which the letter holds the first.
     value
         These bytes.
+    redacted
+        Whether the letter holds none, for the record may have sensitive values.
+    written_ms
+        The rejected record's Kafka timestamp, where the letter is redacted.
     """
 
     time_ms: int
@@ -46,6 +52,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     wanted: str = ""
     size: int
     value: bytes
+    redacted: bool = False
+    written_ms: int = -1
 
     @property
     def is_whole(self) -> bool:
@@ -83,6 +91,8 @@ def letter_of(record: Any) -> Letter | None:
         wanted=headers.get("wanted", ""),
         size=_number(headers.get("size"), len(value)),
         value=value,
+        redacted=REDACTED in headers,
+        written_ms=_number(headers.get("timestamp")),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftline.detectors.baseline import PREDICTION, CategoricalSignal, NumericSignal
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.sensitive import HashedLevels, key_of
 from driftline.detectors.values import level_text
 from driftline.streams.cells import (
     boolean,
@@ -32,7 +33,7 @@ from driftline.streams.json_columns import keyed
 from driftline.streams.schema_inference import decimal_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from pathlib import Path
 
     from driftline.detectors.baseline import Baseline, Signal
@@ -208,7 +209,8 @@ class Predictions:
             elif self.table.form == "parquet":
                 readers.append(self._typed)
             else:
-                readers.append(self._reader(column.name, signals.get(role or column.name)))
+                name = role or column.name
+                readers.append(self._reader(column.name, signals.get(name), _levels(baseline, name)))
         return readers
 
     def _typed(self, value: Any) -> Any:
@@ -218,11 +220,10 @@ class Predictions:
         """Whether a value with a type of its own is one that the operator named as missing."""
         return bool(self.reading.na) and level_text(value).strip() in self.reading.na
 
-    def _reader(self, name: str, signal: Signal | None) -> Cell:
+    def _reader(self, name: str, signal: Signal | None, levels: Container[str]) -> Cell:
         """What reads a text column's cells: as told, as its baseline has it, or each by what it looks like."""
         kind = self.reading.kinds.get(name)
         missing = {"", *self.reading.na, *(() if signal is None else signal.markers)}
-        levels = frozenset(signal.levels) if isinstance(signal, CategoricalSignal) else frozenset()
         is_boolean = isinstance(signal, CategoricalSignal) and signal.boolean
         if kind == "numeric" or (kind is None and isinstance(signal, NumericSignal)):
             return lambda text: number_or_text(text, missing, self.marks[name])
@@ -231,6 +232,16 @@ class Predictions:
         if kind == "categorical" or signal is not None:
             return lambda text: category(text, missing, levels)
         return lambda text: guessed(text, missing, self.marks[name])
+
+
+def _levels(baseline: Baseline | None, name: str) -> Container[str]:
+    """The levels that a baseline has of a signal."""
+    signal = None if baseline is None else baseline.signals.get(name)
+    if baseline is None or not isinstance(signal, CategoricalSignal):
+        return ()
+    if signal.sensitive:
+        return HashedLevels(signal.levels, key_of(baseline.model, name))
+    return frozenset(signal.levels)
 
 
 def _fetched(column: Column) -> str:

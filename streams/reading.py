@@ -42,6 +42,8 @@ class Reading:
         The decimal mark. None: a comma where a column proves it, else the point.
     lenient
         Columns whose kinds a schema file tells, not the call.
+    sensitive, planned
+        Columns whose values are never shown; signals of which the plan says so.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -53,12 +55,19 @@ class Reading:
     version: str | None = None
     decimal: str | None = None
     lenient: frozenset[str] = frozenset()
+    sensitive: tuple[str, ...] = ()
+    planned: frozenset[str] = frozenset()
 
     def over(self, general: Reading) -> Reading:
         """This reading, with what it leaves open taken from another."""
         said = {each.name: getattr(self, each.name) or getattr(general, each.name) for each in fields(self)}
-        lenient = general.lenient - self.kinds.keys()
-        return Reading(**(said | {"kinds": {**general.kinds, **self.kinds}, "lenient": lenient}))
+        said["lenient"] = general.lenient - self.kinds.keys()
+        said["sensitive"] = tuple(dict.fromkeys(self.sensitive + general.sensitive))
+        return Reading(**(said | {"kinds": {**general.kinds, **self.kinds}}))
+
+    def is_sensitive(self, column: str, signal: str) -> bool:
+        """Whether a column's values are never shown, by itself or as the signal that it is."""
+        return column in self.sensitive or signal in self.planned
 
     def checked(self, columns: Collection[str], place: str, *, may_lack: bool = False) -> Reading:
         """This reading, if the file has the columns that it names.
@@ -81,6 +90,7 @@ class Reading:
         told = {
             f"--{kind} {name}": name for name, kind in self.kinds.items() if not may_lack or name not in self.lenient
         }
+        told |= {f"--sensitive {name}": name for name in self.sensitive if not may_lack}
         for option, name in ({f"{option} {name}": name for option, name in roles.items()} | told).items():
             if name not in columns:
                 raise OperatorError(f"{option}: {place} has no such column; it has {', '.join(columns)}")
@@ -154,6 +164,7 @@ def reading_of(
     said = Reading(
         kinds=kinds,
         na=tuple(dict.fromkeys(_listed(options["na"]))),
+        sensitive=tuple(dict.fromkeys(_listed(options.get("sensitive", ())))),
         prediction=options["prediction_column"],
         timestamp=options["timestamp_column"],
         id=options["id_column"],
@@ -185,24 +196,32 @@ def read_schema(path: Path) -> Reading:
     except ValueError as error:
         raise OperatorError(f"{path}: is no TOML: {error}") from error
     kinds = found.pop("columns", {})
-    na = found.pop("na", [])
+    lists = {key: found.pop(key, []) for key in ("na", "sensitive")}
     if odd := found.keys() - {*ROLES, "decimal"}:
-        raise OperatorError(f"{path}: {min(odd)}: no such key; there are {', '.join((*ROLES, 'decimal'))}, na, columns")
-    if not isinstance(kinds, dict) or not isinstance(na, list):
-        raise OperatorError(f"{path}: na must be a list, and columns a table of names and kinds")
-    for key, value in [*found.items(), *kinds.items(), *(("na", text) for text in na)]:
+        raise OperatorError(
+            f"{path}: {min(odd)}: no such key; there are {', '.join((*ROLES, 'decimal', *lists))}, columns"
+        )
+    if not isinstance(kinds, dict):
+        raise OperatorError(f"{path}: columns must be a table of names and kinds")
+    for key, each in lists.items():
+        if not isinstance(each, list):
+            raise OperatorError(f"{path}: {key} must be a list")
+    texts = [(key, text) for key, each in lists.items() for text in each]
+    for key, value in [*found.items(), *kinds.items(), *texts]:
         if not isinstance(value, str) or (key in kinds and key not in found and value not in KINDS):
             raise OperatorError(f"{path}: {key} = {value!r}: must be a text; of a column, {', '.join(KINDS)}")
     if found.get("decimal") not in (None, ".", ","):
         raise OperatorError(f"{path}: decimal = {found['decimal']!r}: must be . or ,")
-    return Reading(kinds=kinds, na=tuple(na), lenient=frozenset(kinds), **found)
+    na, sensitive = map(tuple, lists.values())
+    return Reading(kinds=kinds, na=na, sensitive=sensitive, lenient=frozenset(kinds), **found)
 
 
 def schema_text(reading: Reading, roles: Mapping[str, str], decimal: str, decisions: Mapping[str, Decision]) -> str:
     """What `--suggest` writes: everything that was decided, to be edited and read again."""
     lines = ["# How driftline reads this file. Edit it, and keep it beside the file or name it with --schema."]
     lines += [f"{role} = {json.dumps(name)}" for role, name in roles.items() if role in ROLES]
-    lines += [f"decimal = {json.dumps(decimal)}", f"na = {json.dumps(list(reading.na))}", "", "[columns]"]
+    lines += [f"decimal = {json.dumps(decimal)}", f"na = {json.dumps(list(reading.na))}"]
+    lines += [f"sensitive = {json.dumps(list(reading.sensitive), ensure_ascii=False)}", "", "[columns]"]
     for name, decision in decisions.items():
         if name not in roles.values() or name == roles.get("prediction"):
             said = decision.profile or "ignore"

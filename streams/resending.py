@@ -20,7 +20,7 @@ from driftline.streams.terminal import progress
 from driftline.streams.times import event_ms, watermark_ms
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Collection, Iterable
 
     from driftline.streams.config import Settings
 
@@ -57,6 +57,14 @@ class Ended(Entry, tag="ended"):
 _entry = msgspec.json.Decoder(Begun | Sent | Ended).decode
 
 
+class Original(NamedTuple):
+    """A rejected record."""
+
+    value: bytes
+    key: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
 class Found(NamedTuple):
     """What a resending would do.
 
@@ -69,7 +77,7 @@ class Found(NamedTuple):
     late
         Of those due, how many have an event time whose window is closed by now.
     lost
-        Letters that do not hold their whole record.
+        Letters that do not hold their whole record, and redacted ones whose record is gone.
     unbooked
         Letters that a resending sent and did not come to note.
     """
@@ -88,7 +96,9 @@ class Found(NamedTuple):
         if self.resent:
             said.append(f"{self.resent} were sent again before and are left alone")
         if self.lost:
-            said.append(f"{self.lost} hold no whole record (empty, or cut off for their size) and are left alone")
+            said.append(
+                f"{self.lost} hold no whole record (empty, cut off for their size, or redacted and gone from the predictions) and are left alone"
+            )
         return said
 
 
@@ -113,49 +123,51 @@ class Resending:
         resent = booked | unbooked
         due: list[Place] = []
         n_resent = late = lost = 0
-        async for letter in self._letters("looking through the dead letters"):
-            if letter.place in resent:
-                n_resent += 1
-            elif not letter.is_whole:
-                lost += 1
-            else:
+        async for letters in self._chunks("looking through the dead letters"):
+            n_resent += sum(letter.place in resent for letter in letters)
+            chosen = [letter for letter in letters if letter.place not in resent]
+            originals = await self._originals([letter for letter in chosen if letter.redacted])
+            for letter in chosen:
+                value = originals[letter.place].value if letter.place in originals else letter.value
+                if not value or not (letter.redacted or letter.is_whole):
+                    lost += 1
+                    continue
                 due.append(letter.place)
-                happened_ms = event_ms(letter.value)
+                happened_ms = event_ms(value)
                 late += happened_ms is not None and (happened_ms // window_ms + 1) * window_ms <= closed_ms
         return Found(due, n_resent, late, lost, sorted(unbooked - booked))
 
     async def send(self, found: Found) -> int:
         """Send the letters that were found; return how many are acknowledged."""
         options: dict[str, Any] = {"enable_idempotence": True}
-        due, sent, chunk = set(found.due), 0, list[Letter]()
+        due, sent = set(found.due), 0
         async with opened(AIOKafkaProducer, self._settings.kafka, **options) as producer:
             await self._note(producer, Sent(found.unbooked))
             await self._note(producer, Begun(await self._ends()))
-            async for letter in self._letters("sending"):
-                if letter.place in due:
-                    chunk.append(letter)
-                if len(chunk) == CHUNK:
-                    sent += await self._send(producer, chunk)
-                    chunk = []
-            sent += await self._send(producer, chunk)
+            async for letters in self._chunks("sending", due):
+                sent += await self._send(producer, letters)
             await self._note(producer, Ended())
         return sent
 
     async def _send(self, producer: Any, letters: list[Letter]) -> int:
         """Send some letters and note them."""
         originals = await self._originals(letters)
+        records = {
+            letter.place: originals.get(letter.place, Original(letter.value, None, []))
+            for letter in letters
+            if letter.place in originals or not letter.redacted
+        }
         acknowledged = []
-        for letter in letters:
-            key, headers = originals.get(letter.place, (None, ()))
-            source = "{}/{}".format(*letter.place).encode()
+        for place, (value, key, headers) in records.items():
+            source = "{}/{}".format(*place).encode()
             acknowledged.append(
                 await producer.send(
-                    self._settings.topics.predictions, letter.value, key, headers=[*headers, (RESENT_FROM, source)]
+                    self._settings.topics.predictions, value, key, headers=[*headers, (RESENT_FROM, source)]
                 )
             )
         await self._settled(acknowledged)
-        await self._note(producer, Sent([letter.place for letter in letters]))
-        return len(letters)
+        await self._note(producer, Sent(list(records)))
+        return len(records)
 
     async def _note(self, producer: Any, entry: Entry) -> None:
         value = msgspec.json.encode(entry)
@@ -170,6 +182,17 @@ class Resending:
             raise KafkaUnreachable(
                 f"Kafka acknowledged nothing for {ACKNOWLEDGED_TIMEOUT_S:g} s; call again: what was sent is not sent twice"
             ) from error
+
+    async def _chunks(self, label: str, due: Collection[Place] | None = None) -> AsyncIterator[list[Letter]]:
+        """All letters of the chosen reasons, or those of them that are due, so many at once."""
+        chunk: list[Letter] = []
+        async for letter in self._letters(label):
+            if due is None or letter.place in due:
+                chunk.append(letter)
+            if len(chunk) == CHUNK:
+                yield chunk
+                chunk = []
+        yield chunk
 
     async def _letters(self, label: str) -> AsyncIterator[Letter]:
         """All letters of the chosen reasons."""
@@ -215,11 +238,13 @@ class Resending:
         async with RecordReader(self._settings.kafka, self._settings.topics.predictions, "end", "end") as reader:
             return reader.ends
 
-    async def _originals(self, letters: Iterable[Letter]) -> dict[Place, tuple[bytes | None, list[tuple[str, bytes]]]]:
-        """Key and headers of the rejected records, where the predictions still have them."""
+    async def _originals(self, letters: Iterable[Letter]) -> dict[Place, Original]:
+        """The rejected records, where the predictions still have them."""
         predictions = self._settings.topics.predictions
         by_place = {(each.partition, each.offset): each for each in letters if each.topic == predictions}
-        found: dict[Place, tuple[bytes | None, list[tuple[str, bytes]]]] = {}
+        found: dict[Place, Original] = {}
+        if not by_place:
+            return found
         async with opened(AIOKafkaConsumer, self._settings.kafka, max_partition_fetch_bytes=2**16) as consumer:
             places = [TopicPartition(predictions, each) for each in sorted({partition for partition, _ in by_place})]
             begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
@@ -232,6 +257,13 @@ class Resending:
                         consumer.seek(place, offset)
                     letter = by_place[place.partition, offset]
                     for record in (await consumer.getmany(place, timeout_ms=FETCH_MS, max_records=1)).get(place, ()):
-                        if (record.offset, record.value) == (offset, letter.value):  # or the topic was made anew
-                            found[letter.place] = record.key, list(record.headers)
+                        if record.offset == offset and _is_original(record, letter):
+                            found[letter.place] = Original(record.value, record.key, list(record.headers))
         return found
+
+
+def _is_original(record: Any, letter: Letter) -> bool:
+    """Whether a record at a letter's origin is the rejected one: the topic may have been made anew."""
+    if letter.redacted:
+        return bool(record.value) and (len(record.value), record.timestamp) == (letter.size, letter.written_ms)
+    return bool(record.value == letter.value)

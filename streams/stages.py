@@ -101,7 +101,7 @@ class ProfilingStage:
         for name, count in batch.dropped.items():
             shared.metrics.dropped_fields.labels(name).inc(count)
         told = list(explained(out.rejected[:allowed], unreadable, batch, shared.watch))
-        return state, [*self._outgoing(out), *dead_letters(fresh, told)]
+        return state, [*self._outgoing(out), *dead_letters(fresh, told, shared.watch)]
 
     def _look_at_append_times(self, batch: Batch) -> None:
         """Learn the highest one, and see whether they contradict what was said of the partition while it was idle."""

@@ -17,6 +17,7 @@ from driftline.streams.column_facts import about, facts_of, numbers
 from driftline.streams.files import opened
 from driftline.streams.json_columns import spread
 from driftline.streams.reading import IDENTITY
+from driftline.streams.rejections import shown
 from driftline.streams.schema_inference import Decision, Facts, decide, decimal_mark
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Read:
         What the reader of the file should know.
     n
         Rows.
+    sensitive
+        Signals whose values are never shown.
     """
 
     columns: dict[str, Training]
@@ -59,6 +62,7 @@ class Read:
     decimal: str
     n: int
     notes: list[str] = field(default_factory=list)
+    sensitive: frozenset[str] = frozenset()
 
     def counts(self, name: str) -> tuple[str, str]:
         """How many values of a column are missing, by what text, and how many of the others differ; for people."""
@@ -108,7 +112,13 @@ def read_training(
             columns = {name: each for name, each in columns.items() if name != roles["prediction"]} | {
                 PREDICTION: columns[roles["prediction"]]
             }
-        return Read(columns, facts, decisions, roles, decimal, table.n, table.notes)
+        sensitive = {_signal(name, roles) for name in decisions if reading.is_sensitive(name, _signal(name, roles))}
+        hidden = frozenset(sensitive & columns.keys())
+        return Read(columns, facts, decisions, roles, decimal, table.n, table.notes, hidden)
+
+
+def _signal(column: str, roles: Mapping[str, str]) -> str:
+    return PREDICTION if column == roles.get("prediction") else column
 
 
 def _facts(table: Table, reading: Reading, step: Callable[[str, int, int], None]) -> Iterator[tuple[str, Facts]]:
@@ -134,6 +144,8 @@ def _column(
         values = numbers(table, column, frozenset(reading.na), mark, is_plain=is_plain)
         facts = replace(facts, numbers=about(values))
     decision = decide(facts, decimal, wanted, keep=is_output)
+    if reading.is_sensitive(column.name, _signal(column.name, roles)):
+        decision = replace(decision, reason="sensitive: values are not shown")
     if is_output and decision.profile is None and facts.stored != "nested":
         raise OperatorError(f"{table.name}: {column.name}, the model's output, {decision.reason}")
     if is_output:
@@ -199,6 +211,8 @@ def _most_probable(text: str) -> str | None:
     """The most probable class of an object of probabilities."""
     found = orjson.loads(text)
     if not isinstance(found, dict) or not all(isinstance(each, int | float) for each in found.values()):
-        raise OperatorError(f"the model's output is {text[:60]}: neither a value nor classes with their probabilities")
+        raise OperatorError(
+            f"the model's output is {shown(found)}: neither a value nor classes with their probabilities"
+        )
     best = most_probable(found)
     return None if best is None else level_text(best)

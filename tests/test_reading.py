@@ -82,8 +82,11 @@ def test_either_a_baseline_or_a_suggestion_is_made(rows: Path, capsys: pytest.Ca
     ("text", "said"),
     [
         ("age = ", "is no TOML"),
-        ("numeric = 'age'", "numeric: no such key; there are prediction, timestamp, id, decimal, na, columns"),
-        ("columns = ['age']", "columns a table"),
+        (
+            "numeric = 'age'",
+            "numeric: no such key; there are prediction, timestamp, id, decimal, na, sensitive, columns",
+        ),
+        ("columns = ['age']", "columns must be a table"),
         ("na = 'NA'", "na must be a list"),
         ("na = [1]", "na = 1: must be a text"),
         ("[columns]\nage = 'number'", "age = 'number': must be a text; of a column, numeric, categorical"),
