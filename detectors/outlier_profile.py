@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from driftline.detectors.arrays import Ints
-from driftline.detectors.errors import OperatorError
+from driftline.detectors.errors import BUILD_BASELINE, OperatorError
 
 N_TREES = 25
 HEIGHT = 8
@@ -125,7 +125,7 @@ def check(profile: OutlierProfile, numeric: Collection[str], rows: int) -> None:
     """
     for place, is_sound, wanted in _conditions(profile, numeric, rows):
         if not is_sound:
-            raise OperatorError(f"outliers.{place}: {wanted}; rebuild the baseline with `driftline baseline build`")
+            raise OperatorError(f"outliers.{place}: {wanted}; rebuild the baseline with {BUILD_BASELINE}")
     try:
         masses = unpacked(profile.leaves)
     except ValueError as error:

@@ -84,7 +84,7 @@ def build(
     if out is None:
         beside = Path(f"{files[0]}.schema.toml")
         _write("--suggest", beside, schema_text(reading, found.roles, found.decimal, found.decisions).encode())
-        say(f"{beside}: edit it; `driftline baseline build` and `driftline publish` read it with {files[0]}")
+        say(f"{beside}: edit it; it is read with {files[0]}, to build a baseline and to publish")
         return
     _make(found, model, version, out)
 

@@ -219,7 +219,7 @@ def _moment(time_ms: int) -> str:
 
 def _remedy(reason: str, found: Examined) -> str:
     if reason == "unknown_model":
-        return f": {_unknown(found)}; publish its baseline with `driftline baseline publish`, or name another with --model and --version"
+        return f": {_unknown(found)}; publish its baseline with `driftline baseline publish FILE`, or name another with --model and --version"
     return {
         "no_baseline_yet": ": their windows begin before the baseline is in force; publish it with --effective-from",
         "ahead": ": their times lie in the future",

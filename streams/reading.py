@@ -192,7 +192,9 @@ def read_schema(path: Path) -> Reading:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror}; write one with `driftline baseline build --suggest`") from error
+        raise OperatorError(
+            f"{path}: {error.strerror}; write one with `driftline baseline build FILE --model NAME --version NAME --suggest`"
+        ) from error
     except ValueError as error:
         raise OperatorError(f"{path}: is no TOML: {error}") from error
     kinds = found.pop("columns", {})

@@ -116,6 +116,6 @@ def test_a_remedy_says_what_options_had_said() -> None:
     )
 
 
-@pytest.mark.parametrize("extra", ["embedded", "parquet"])
+@pytest.mark.parametrize("extra", ["embedded", "files"])
 def test_what_a_message_wants_installed_is_there_to_be_installed(extra: str) -> None:
     assert f'\n{extra} = ["' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -141,7 +141,13 @@ USABLE: dict[str, tuple[bytes, Counter[tuple[str, str]]]] = {
 @cache
 def shared() -> Shared:
     late = msgspec.structs.replace(fraud(), effective_from_ms=START_MS + 600_000)
-    return Shared(watching(Plan(default_model="churn"), churn("1"), late), 1, 1, MAX_BYTES, Metrics("test"))
+    return Shared(
+        watching(Plan(default_model="churn", events_per_million=1e12), churn("1"), late),
+        1,
+        1,
+        MAX_BYTES,
+        Metrics("test"),
+    )
 
 
 class Bench:
