@@ -121,7 +121,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         consumer, asking = [
             await stack.enter_async_context(opened(AIOKafkaConsumer, settings.kafka, group_id=None, **options))
             for options in (
-                {"enable_auto_commit": False},
+                {"enable_auto_commit": False, "auto_offset_reset": "earliest"},
                 {"enable_auto_commit": False, "max_partition_fetch_bytes": 1},
             )
         ]
@@ -144,11 +144,12 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         shared = _shared(settings, sizes)
         if advice := await stamps_by_producers(settings.kafka, topics.predictions):
             log.warning("%s", advice)
-        follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared)
+        lookup = Lookup(asking)
+        follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared, lookup)
         await follower.catch_up()
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))
         sink = KafkaSink(producer, names | changelogs)
-        yield Worker(settings, make_app(settings, datadir), shared, sink, Lookup(asking), follower), follower, sink
+        yield Worker(settings, make_app(settings, datadir), shared, sink, lookup, follower), follower, sink
 
 
 async def work(settings: Settings) -> None:

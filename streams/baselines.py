@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from typing import Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -11,11 +12,17 @@ from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.plan_names import exposed_signals, unknown_models, unknown_signals, unused_bounds
 from driftline.detectors.watch import Watch
+from driftline.streams.recreated import Lookup, bookmark_of
 from driftline.streams.stages import Shared
+
+if TYPE_CHECKING:
+    from driftline.detectors.snapshot import Bookmark
 
 log = logging.getLogger(__name__)
 
 CATCH_UP_S = 10.0
+CHECK_EVERY_S = 10.0
+"""How often the log is held against what was read last: a topic that was made again may be longer than the one before."""
 
 
 class BaselineFollower:
@@ -24,15 +31,21 @@ class BaselineFollower:
     Parameters
     ----------
     consumer
-        Started consumer; it is assigned all partitions of the topic here.
+        Started consumer, which begins at 0 where its position is out of range; it is assigned all partitions here.
     topic, n_partitions
         Name and number of partitions of the baselines topic.
     shared
         Whose watch is replaced.
+    lookup
+        Asks whether the log is the one that was read.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, n_partitions: int, shared: Shared) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, topic: str, n_partitions: int, shared: Shared, lookup: Lookup
+    ) -> None:
         self._consumer, self._topic, self._n_partitions, self._shared = consumer, topic, n_partitions, shared
+        self._lookup, self._checked_at = lookup, monotonic()
+        self._bookmarks: dict[TopicPartition, Bookmark] = {}
         self._said: set[str] = set()
 
     async def catch_up(self) -> None:
@@ -78,7 +91,20 @@ class BaselineFollower:
             self._take(await self._consumer.getmany(timeout_ms=1000))
             if self._shared.watch is not known:
                 self._say_misfits()
+            if monotonic() - self._checked_at >= CHECK_EVERY_S:
+                await self._read_again_if_made_again()
+                self._checked_at = monotonic()
             await asyncio.sleep(0)  # let the worker go on even if the topic has much to tell
+
+    async def _read_again_if_made_again(self) -> None:
+        """Begin at 0 where the topic was deleted and made again. The baselines that it had stay in force until replaced."""
+        for place, bookmark in list(self._bookmarks.items()):
+            try:
+                await self._lookup.check(place.topic, place.partition, bookmark)
+            except OperatorError:
+                log.warning("%s[%d] was deleted and made again: read from its beginning", *place)
+                del self._bookmarks[place]
+                await self._consumer.seek_to_beginning(place)
 
     def _say_misfits(self) -> None:
         """Say once what a start would be refused for: a running worker goes on."""
@@ -87,9 +113,10 @@ class BaselineFollower:
             log.warning("%s; a worker that starts now would refuse the plan", sentence)
 
     def _take(self, found: dict[TopicPartition, list[Any]]) -> None:
-        for records in found.values():
+        for place, records in found.items():
             for record in records:
                 self._take_one(record)
+                self._bookmarks[place] = bookmark_of(record)
 
     def _take_one(self, record: Any) -> None:
         """A record that is no baseline is not worth the worker's life: it is logged, counted, passed over."""

@@ -29,6 +29,10 @@ class Held(Generic[S]):
     told_idle: bool = False
     seen: tuple[int, float] | None = None
     """An append time of other partitions, and when it was known, while this one is idle."""
+    used_at: float = 0.0
+    """When it last brought a record that counts. Those that are rejected do not end a silence."""
+    claim: tuple[int, int] | None = None
+    """Append time up to which it held no further record of use, if there is none below the offset beside it."""
     idle_through_ms: int = NO_TIME
     is_refused: bool = False
     turn: int = 0
@@ -41,12 +45,17 @@ class Held(Generic[S]):
     """And how many batches had been taken then."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def is_used(self, now: float) -> None:
+        """Be told that a record came that counts: the silence, if there was one, is over."""
+        self.used_at, self.told_idle, self.seen, self.claim = now, False, None, None
+
     def idle_claim(self, appended_ms: int, now: float) -> int | None:
-        """Append time up to which a silent partition held no further record, if its log still ends where the state does.
+        """Append time up to which a silent partition held no further record, if none lies before the end that its log has.
 
         Which append times there are is learnt from other partitions. Whatever is appended to this one once such a time
-        has been known for a while has a later one. So if its log, asked for its end after that, has no more than the
-        state, it holds no further record up to that time: a fact, which the clock only finds out.
+        has been known for a while has a later one. So if its log is asked for its end after that, and nothing counts
+        that lies between the state and that end, it holds no further record up to that time: a fact, which the clock
+        only finds out.
 
         Parameters
         ----------
@@ -55,7 +64,7 @@ class Held(Generic[S]):
         now
             Monotonic seconds.
         """
-        if not self.told_idle or (self.seen is not None and now - self.seen[1] < SETTLING_S):
+        if not self.told_idle or self.claim is not None or (self.seen is not None and now - self.seen[1] < SETTLING_S):
             return None
         known, self.seen = self.seen, (appended_ms, now)
         return known[0] if known is not None and known[0] > self.idle_through_ms else None

@@ -84,8 +84,8 @@ class Pump(Generic[S]):
 
     async def _take(self, partition: int, polled: Polled) -> None:
         held = self._held.get(partition) or self._restore(partition)
-        held.seen_at, held.told_idle, held.turn, held.waited = self._clock(), False, self._turns.taken, 0
-        held.seen = None
+        held.seen_at, held.turn, held.waited = self._clock(), self._turns.taken, 0
+        used = self._stage.used_upto(held.state)
         async with self._exclusive(partition, held) as is_ours:
             if not is_ours:
                 return
@@ -98,6 +98,8 @@ class Pump(Generic[S]):
                 await self._emit(held, outputs)
                 held.state.bookmark = bookmark_after(polled, held.state.bookmark)
             held.state.next_offset = max(held.state.next_offset, polled.span.stop)
+            if self._stage.used_upto(held.state) > used:
+                held.is_used(self._clock())
         if self._clock() >= held.due_at:
             await self.checkpoint(partition)
 
@@ -128,7 +130,7 @@ class Pump(Generic[S]):
         held = self._held[partition] = Held(
             state, now + self._interval_s, now, bool(saved), state.next_offset, list(damaged), chunks
         )
-        held.turn = self._turns.taken
+        held.turn, held.used_at = self._turns.taken, now
         log.info("partition %d: goes on at offset %d", partition, state.next_offset)
         return held
 
@@ -262,10 +264,10 @@ class Pump(Generic[S]):
                 async with self._exclusive(partition, held) as is_ours:
                     if is_ours:
                         await self._check_log(partition, held, held.state.next_offset)
-            if not held.told_idle and now - held.seen_at >= self._idle_after_s:
+            if not held.told_idle and now - held.used_at >= self._idle_after_s:
                 held.told_idle = True
                 async with self._exclusive(partition, held) as is_ours:
-                    if is_ours:
+                    if is_ours and held.told_idle:
                         await self._emit(held, self._stage.idle(held.state))
             while await self.say_what_is_due(partition) and self._clock() - now < BUSY_TICK_S:  # noqa: ASYNC110
                 await asyncio.sleep(0)
@@ -274,19 +276,20 @@ class Pump(Generic[S]):
         await self._tell_how_long_idle()
 
     async def _tell_how_long_idle(self) -> None:
-        """Say up to which append time nothing was appended to idle partitions. Where records wait, nothing is said."""
+        """Say up to which append time nothing of use was appended to idle partitions, once they are read so far."""
         now, appended_ms = self._clock(), self._stage.appended_ms()
-        claims = {partition: held.idle_claim(appended_ms, now) for partition, held in self._held.items()}
-        through_ms = {partition: claim for partition, claim in claims.items() if claim is not None}
+        found = {partition: held.idle_claim(appended_ms, now) for partition, held in self._held.items()}
+        through_ms = {partition: claim for partition, claim in found.items() if claim is not None}
         ends = await self._store.ends(through_ms) if through_ms else {}
-        for partition, end in ends.items():
-            held_now = self._held.get(partition)
-            if held_now is None:
+        for partition, held in list(self._held.items()):
+            if partition in ends and held.told_idle:
+                held.claim = through_ms[partition], ends[partition]
+            if held.claim is None:
                 continue
-            async with self._exclusive(partition, held_now) as is_ours:
-                if is_ours and held_now.told_idle and held_now.state.next_offset == end:
-                    held_now.idle_through_ms = through_ms[partition]
-                    await self._emit(held_now, self._stage.idle_through(held_now.state, through_ms[partition]))
+            async with self._exclusive(partition, held) as is_ours:
+                if is_ours and held.claim is not None and held.claim[1] <= held.state.next_offset:
+                    (held.idle_through_ms, _), held.claim = held.claim, None
+                    await self._emit(held, self._stage.idle_through(held.state, held.idle_through_ms))
 
     async def release(self, partitions: Iterable[int]) -> None:
         """Checkpoint partitions and forget them: another worker may own them next, and waits for all of them."""

@@ -120,6 +120,10 @@ class Stage(Protocol[S]):
         """Take in records of one partition."""
         ...
 
+    def used_upto(self, state: S) -> int:
+        """Offset after the last record that counted: one that is rejected does not end a silence."""
+        ...
+
     def is_due(self, state: S) -> bool:
         """Whether a step has something to say though no records came."""
         ...

@@ -146,6 +146,10 @@ class ProfilingStage:
             metrics.rejected.labels(reason).inc(count)
         metrics.unmatched_partials.inc(out.unmatched)
 
+    def used_upto(self, state: PartitionState) -> int:
+        """Offset after the last record that counted."""
+        return state.clock.upto
+
     def is_due(self, state: PartitionState) -> bool:
         """Stage 1 says nothing without records."""
         del state
@@ -196,6 +200,10 @@ class VerdictStage:
                 if standing.severity:
                     metrics.drift_active.set(model, signal, kind, 1.0)
         return state, damaged
+
+    def used_upto(self, state: FleetState) -> int:
+        """Stage 2 uses all that it reads."""
+        return state.next_offset
 
     def is_due(self, state: FleetState) -> bool:
         """Whether there are more final windows to judge, or a baseline has come that windows wait for, or one is gone."""

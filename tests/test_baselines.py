@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import time
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from driftline.detectors.watch import Watch
 from driftline.streams.baselines import BaselineFollower
 from driftline.streams.embedded import EmbeddedBroker, embedded_broker
 from driftline.streams.metrics import Metrics
+from driftline.streams.recreated import Lookup
 from driftline.streams.stages import Shared
 from tests.fleet import Workers, publish, settings_for, topic_sizes
 from tests.logs import churn, fraud, watching
@@ -75,7 +76,7 @@ def test_a_baseline_that_comes_later_without_the_plans_signal_is_told_once(
 
     async def scenario() -> None:
         async with AIOKafkaConsumer(bootstrap_servers=broker.bootstrap_servers) as consumer:
-            follower = BaselineFollower(consumer, own.topics.baselines, 1, shared)
+            follower = BaselineFollower(consumer, own.topics.baselines, 1, shared, Lookup(None))
             await follower.catch_up()
             following = asyncio.create_task(follower.follow())
             for models, known in (([churn("1")], 1), ([churn("2")], 2), ([fraud()], 3)):
@@ -126,7 +127,7 @@ class Record:
 
 def following(*known: Baseline) -> tuple[BaselineFollower, Shared]:
     shared = Shared(watching(Plan(), *known), 1, 1, 2**20, Metrics("test"))
-    return BaselineFollower(None, "baselines", 1, shared), shared
+    return BaselineFollower(None, "baselines", 1, shared, Lookup(None)), shared
 
 
 def watched(shared: Shared) -> float | None:
@@ -165,7 +166,7 @@ def test_a_state_is_not_restored_before_the_baselines_that_were_published_until_
         try:
             await admin.create_topics([NewTopic("caught-up", 2, 1)])
             shared = Shared(watching(Plan()), 1, 1, 2**20, Metrics("test"))
-            follower = BaselineFollower(consumer, "caught-up", 2, shared)
+            follower = BaselineFollower(consumer, "caught-up", 2, shared, Lookup(None))
             await follower.catch_up()
             following = asyncio.create_task(follower.follow())
             for baseline in (churn("1"), churn("2"), fraud()):
@@ -176,6 +177,45 @@ def test_a_state_is_not_restored_before_the_baselines_that_were_published_until_
         finally:
             for client in (consumer, producer, admin):
                 await (client.close() if client is admin else client.stop())
+
+    asyncio.run(play())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("n", [1, 3])
+def test_baselines_that_were_deleted_and_made_again_are_read_from_their_beginning(kafka: str, n: int) -> None:
+    """The new log ends before the offset that had been read, or beyond it."""
+    topic = f"made-again-{n}"
+
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+            producer = AIOKafkaProducer(bootstrap_servers=kafka)
+            consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
+            asking = AIOKafkaConsumer(bootstrap_servers=kafka)
+            for client in (admin, producer, consumer, asking):
+                await client.start()
+                stack.push_async_callback(client.close if client is admin else client.stop)
+
+            async def make(*known: Baseline) -> None:
+                await admin.create_topics([NewTopic(topic, 1, 1)])
+                for baseline in known:
+                    await producer.send_and_wait(topic, baseline.to_json(), baseline.model.encode())
+
+            await make(churn("1"), churn("2"))
+            shared = Shared(watching(Plan()), 1, 1, 2**20, Metrics("test"))
+            follower = BaselineFollower(consumer, topic, 1, shared, Lookup(asking))
+            await follower.catch_up()
+            following = asyncio.create_task(follower.follow())
+            await admin.delete_topics([topic])
+            while topic in await admin.list_topics():
+                pass
+            await make(fraud(), *[churn(f"new {place}") for place in range(n - 1)])
+            async with asyncio.timeout(120):
+                while ("fraud", "1") not in shared.watch.layouts:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            assert len(shared.watch.layouts) >= 3
+            following.cancel()
 
     asyncio.run(play())
 

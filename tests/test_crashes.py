@@ -159,6 +159,23 @@ def test_a_partition_that_is_quiet_for_long_holds_no_final_verdict_back() -> Non
     assert len(windows_of(asyncio.run(growing().run(())))) < 9
 
 
+async def among_rubbish() -> Outcome:
+    """A quiet partition gets a record that is rejected before each look at the clock, and it is not read by then."""
+    found = growing()
+    await found.run(())
+    for name in ("idle", *["settle"] * 4):
+        found.broker.publish("predictions", 1, [(b"{}", 2 * START_MS)])
+        for place in PLACES:
+            await found.turn(Turn(name, place))
+        await found.turn(Turn("poll", ("predictions", 1), 1))
+    return await found.run(())
+
+
+def test_records_that_are_rejected_do_not_end_a_silence() -> None:
+    """A model without a baseline on a partition of its own would hold every final verdict back, for ever."""
+    assert asyncio.run(among_rubbish()).verdicts == undisturbed_silence().verdicts
+
+
 @SIDELINE
 @given(anywhere(*QUIET_TURNS))
 def test_whenever_a_partition_is_found_idle_the_same_verdicts_become_final(schedule: list[Turn]) -> None:
