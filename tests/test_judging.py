@@ -159,7 +159,7 @@ def test_more_outliers_than_in_the_baseline_are_drift_without_any_margin_that_mo
     assert (verdict.outliers.drift, verdict.drift, moved(verdict)) == (True, True, set())
     assert verdict.outliers.scored == 400
     assert verdict.outliers.outliers > 60
-    assert verdict.outliers.expected_share == pytest.approx(0.05, rel=0.1)
+    assert verdict.outliers.expected_share == pytest.approx(0.05, rel=0.15)  # tied scores rank by the highest
     off = judged(rows, {**plan, "detectors": {"marginal": OFF, "outlier_rate": OFF}})
     assert (off.outliers.p_value, off.outliers.drift, off.drift) == (None, None, False)
 

@@ -64,7 +64,7 @@ def test_a_window_with_new_levels_names_the_most_frequent_first_in_verdict_and_a
         prediction({**row.features, "colour": new[place % 20] if place % 20 in new else row.features["colour"]}, 0.5)
         for place, row in enumerate(rows)
     ]
-    outcome = by_the_minute(watching(Plan(), plain()), records)
+    outcome = by_the_minute(watching(Plan(events_per_million=1e12), plain()), records)
     verdict = outcome.final["m", "1", START_MS]
     assert verdict.signals["colour"].new_levels == [("pink", 40), ("<b>mauve</b>", 20)]
     assert verdict.signals["colour"].unseen == 60

@@ -103,7 +103,7 @@ BAD = [
     ("signals.x.least", 5.0),
     ("signals.x.fed", [[0.0, 1.0]]),
     ("signals.x.fed", [[0.0, -1.0], [1.0, 1.0]]),
-    ("signals.colour.unseen", -3),
+    ("signals.colour.other", -3),
     ("signals.colour.levels", ["red", "red"]),
 ]
 
