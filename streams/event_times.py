@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"(\d+)(\.\d*)?", re.ASCII)
 _DATE_DIGITS, _FEWEST_DIGITS, _COMPACT_DIGITS = 8, 9, 14
 _YEAR_FIRST = re.compile(
     r"(?P<year>\d{4})(?P<between>[-/]?)(?P<month>\d\d|(?<=[-/])\d)(?P=between)(?P<day>\d\d|(?<=[-/])\d)"
-    r"(?:(?:[Tt_]|\ +)(?P<hour>\d\d)(?::?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?)?"
+    r"(?:(?:[Tt_]|\ +)(?P<hour>\d\d|\d(?=:))(?::?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?)?"
     r"\ *(?P<zone>[A-Za-z]+|[+-]\d\d(?::?\d\d)?)?(?P<region>\[[\w/+-]+\])?)?",
     re.ASCII,
 )

@@ -101,7 +101,7 @@ def _scalar(value: Any) -> Any:
     if value.dtype.kind == "M":
         text = str(value)
         return None if text == "NaT" else text
-    return plain(value.item())
+    return _number(float(value)) if value.dtype.kind == "f" else plain(value.item())  # a long double holds itself
 
 
 def _is_pandas_missing(value: Any) -> bool:
@@ -115,6 +115,8 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _mapping(value: Any) -> dict[str, Any]:
+    if getattr(value, "ndim", 1) > 1:
+        raise ValueError("a table: give one row of it, as frame.iloc[0]")
     found: dict[str, Any] = {}
     for key, each in value.items():
         name = level_text(key.item() if _is_scalar(key) else key)

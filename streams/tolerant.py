@@ -22,7 +22,9 @@ FEATURES = "features"
 """Under this name all features are counted that were dropped."""
 
 _BOM = b"\xef\xbb\xbf"
-_UNSPELLABLE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|-?Infinity|NaN|-?\d[\d.eE+-]*+', re.DOTALL)
+_UNSPELLABLE = re.compile(
+    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[+-]?(?:[Ii]nf(?:inity)?|[Nn]a[Nn])\b|-?\d[\d.eE+-]*+', re.DOTALL
+)
 """Strings, so that nothing inside them is touched; and what stands for a number."""
 _SAFE_DIGITS = 300
 _CARRIED = {
@@ -116,10 +118,10 @@ def _respelled(token: re.Match[bytes]) -> bytes:
     text = token[0]
     if text[0] == ord('"'):
         return text
-    if text == b"NaN":
+    if text[-1:] in b"nN":
         return b"null"
-    if text.endswith(b"Infinity"):
-        return b'"%s"' % text
+    if text[-1:] in b"fy":
+        return b'"-Infinity"' if text[0] == ord("-") else b'"Infinity"'
     if len(text) > _SAFE_DIGITS or b"e" in text or b"E" in text:
         try:
             number = float(text)

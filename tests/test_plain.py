@@ -31,6 +31,7 @@ WRITTEN: list[tuple[Any, Any]] = [
     (np.float32(0.5), 0.5),
     (np.float64("nan"), None),
     (np.float64("-inf"), "-Infinity"),
+    (np.longdouble("1.5"), 1.5),
     (np.int64(3), 3),
     (np.uint8(3), 3),
     (np.bool_(True), True),  # noqa: FBT003 - a value
@@ -74,6 +75,12 @@ def test_two_keys_that_are_written_alike_are_refused() -> None:
 def test_what_cannot_be_written_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match="prediction a: features: "):
         encoded({**WHOLE, "features": {"x": value}}, MAX_BYTES)
+
+
+def test_a_frame_of_pandas_is_no_row() -> None:
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match=r"prediction a: features: a table: give one row of it, as frame.iloc\[0\]"):
+        encoded({**WHOLE, "features": pd.DataFrame({"x": [1.5]})}, MAX_BYTES)
 
 
 def test_what_pandas_holds_is_taken() -> None:
