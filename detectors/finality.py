@@ -2,8 +2,12 @@
 
 A window is final at the smallest append time A at which
 
-- at least one partition has closed it by records that were appended up to A, and
-- every other partition has closed it too, or is idle at A: no record was appended to it in the ``idle_after_ms`` up to A.
+- every partition has closed it by records that were appended up to A, or
+- one has closed it ``idle_after_ms`` before A or earlier, and every other has closed it too, or is idle at A: no record
+  was appended to it in the ``idle_after_ms`` up to A.
+
+So silence counts from the closing on. What was silent before may be filled at the same time: a backlog that is written
+at once closes thousands of windows in one partition a moment before the first record lies in the next.
 
 A partition that has closed the window gives its complete part. An idle one gives its records that were appended up to
 A; what it adds later comes too late. Marks carry the facts that this takes: at which append time a partition closed
@@ -69,20 +73,23 @@ def merged(known: Mark | None, mark: Mark) -> Mark:
     return msgspec.structs.replace(mark, closed_ms=closed_ms, closings=closings + fresh, idle_spans=tuple(told))
 
 
-def moments(marks: Mapping[int, Mark], final_ms: int) -> list[Moment]:
+def moments(marks: Mapping[int, Mark], final_ms: int, idle_after_ms: int) -> list[Moment]:
     """The moments that are known by now of windows that end after ``final_ms``, in order.
 
     Examples
     --------
-    Partition 1 never held a record, and nothing was appended to it up to the time 50 000.
+    Partition 1 never held a record, and nothing was appended to it up to the time 80 000.
 
-    >>> moments({0: Mark(0, 2, 60, closings=((60, 47_000),)), 1: Mark(1, 2, 0, idle_spans=((29_999, 50_001),))}, 0)
-    [Moment(end_ms=60, appended_ms=47000)]
+    >>> marks = {0: Mark(0, 2, 60, closings=((60, 47_000),)), 1: Mark(1, 2, 0, idle_spans=((29_999, 80_001),))}
+    >>> moments(marks, 0, 30_000)
+    [Moment(end_ms=60, appended_ms=77000)]
     """
     if not marks or len(marks) < next(iter(marks.values())).partitions:
         return []
     found: list[Moment] = []
-    while (end_ms := _next_end(marks, final_ms)) is not None and (at := _moment(marks, end_ms)) is not None:
+    while (end_ms := _next_end(marks, final_ms)) is not None and (
+        at := _moment(marks, end_ms, idle_after_ms)
+    ) is not None:
         found.append(Moment(end_ms, at))
         final_ms = end_ms
     return found
@@ -124,15 +131,21 @@ def _next_end(marks: Mapping[int, Mark], final_ms: int) -> int | None:
     return min((mark.closings[place][0] for mark, place in places if place < len(mark.closings)), default=None)
 
 
-def _moment(marks: Mapping[int, Mark], end_ms: int) -> int | None:
+def _moment(marks: Mapping[int, Mark], end_ms: int, idle_after_ms: int) -> int | None:
     """When the windows that end there are final; None while that is not known.
 
-    From the first closing on, every partition may put the moment off to where it has closed the window or is idle.
+    From some time after the first closing on, every partition may put the moment off to where it has closed the window
+    or is idle.
     """
     closed = {place: _closed_at(mark, end_ms) for place, mark in marks.items()}
-    at = min((each for each in closed.values() if each is not None), default=None)
+    known = [each for each in closed.values() if each is not None]
+    if not known:
+        return None
+    at = min(known) + idle_after_ms
+    if len(known) == len(closed) and max(known) <= at:
+        return max(known)
     settled = False
-    while at is not None and not settled:
+    while not settled:
         settled = True
         for place, mark in marks.items():
             allowed = _allowed(mark, closed[place], at)

@@ -278,7 +278,9 @@ class Pump(Generic[S]):
     async def _tell_how_long_idle(self) -> None:
         """Say up to which append time nothing of use was appended to idle partitions, once they are read so far."""
         now, appended_ms = self._clock(), self._stage.appended_ms()
-        found = {partition: held.idle_claim(appended_ms, now) for partition, held in self._held.items()}
+        found = {
+            partition: held.idle_claim(appended_ms, now, self._idle_after_s) for partition, held in self._held.items()
+        }
         through_ms = {partition: claim for partition, claim in found.items() if claim is not None}
         ends = await self._store.ends(through_ms) if through_ms else {}
         for partition, held in list(self._held.items()):
