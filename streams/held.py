@@ -8,6 +8,7 @@ from typing import Generic
 from driftline.detectors.windows import NO_TIME
 from driftline.streams.chunks import Chunks
 from driftline.streams.seams import SETTLING_S, S
+from driftline.streams.turns import REST_S, Turns
 
 
 @dataclass(slots=True)
@@ -44,6 +45,11 @@ class Held(Generic[S]):
     waits_turn: int = 0
     """And how many batches had been taken then."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def has_had_its_turn(self, turns: Turns, now: float) -> bool:
+        """Whether nothing of a silent partition can be in the queue any more."""
+        is_silent = now - max(self.seen_at, self.waits_since) >= REST_S
+        return is_silent and not turns.is_in_queue(max(self.turn, self.waits_turn))
 
     def is_used(self, now: float) -> None:
         """Be told that a record came that counts: the silence, if there was one, is over."""

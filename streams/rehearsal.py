@@ -263,10 +263,7 @@ async def _freeze(rehearsal: Rehearsal, turn: Turn) -> None:
 
 
 async def _thaw(rehearsal: Rehearsal, turn: Turn) -> None:
-    """A paused worker wakes, takes in what it had queued, and saves before it learns that the partition is gone.
-
-    It may die half-way, when its writes are used up.
-    """
+    """A paused worker wakes, takes in and saves what it had queued, unaware of its loss; it may die half-way."""
     if rehearsal.zombies:
         member, (topic, partition) = rehearsal.zombies.pop()
         member.session.crash(turn.n)
@@ -276,8 +273,7 @@ async def _thaw(rehearsal: Rehearsal, turn: Turn) -> None:
 
 async def _wait(rehearsal: Rehearsal, turn: Turn, seconds: float) -> None:
     """Time passes, for the broker too, and the partition's owner looks at its clock."""
-    rehearsal.now_s += seconds
-    rehearsal.broker_ms += int(1000 * seconds)
+    rehearsal.now_s, rehearsal.broker_ms = rehearsal.now_s + seconds, rehearsal.broker_ms + int(1000 * seconds)
     rehearsal.append(sum(appended_ms <= rehearsal.broker_ms for _, _, appended_ms in rehearsal.coming))
     owner = rehearsal.owner(turn)
     await owner.pumps[turn.place[0]].tick()
