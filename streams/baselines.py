@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.plan_names import exposed_signals, unknown_models, unknown_signals, unused_bounds
+from driftline.detectors.records import is_name
 from driftline.detectors.watch import Watch
 from driftline.streams.recreated import Lookup, bookmark_of
 from driftline.streams.stages import Shared
@@ -139,12 +140,14 @@ class BaselineFollower:
 
     def _retire(self, key: str) -> None:
         """A tombstone under the key ``model|version`` withdraws its baselines."""
-        shared, (model, _, model_version) = self._shared, key.partition("|")
-        if (model, model_version) not in shared.watch.layouts:
+        shared, (model, _, version) = self._shared, key.partition("|")
+        is_known = (model, version) in shared.watch.layouts
+        if not is_name(model) or not is_name(version):
             return
-        shared.watch = shared.watch.without((model, model_version))
-        shared.metrics.models.set(len(shared.watch.layouts))
-        log.warning("baseline %s was retired: its model version is watched no longer", key)
+        shared.watch = shared.watch.without((model, version))  # a saved state may know one that the topic has forgotten
+        if is_known:
+            shared.metrics.models.set(len(shared.watch.layouts))
+            log.warning("baseline %s was retired: its model version is watched no longer", key)
 
 
 def _misfits(watch: Watch) -> list[str]:

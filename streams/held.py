@@ -8,6 +8,7 @@ from typing import Generic
 from driftline.detectors.windows import NO_TIME
 from driftline.streams.chunks import Chunks
 from driftline.streams.seams import SETTLING_S, S
+from driftline.streams.turns import REST_S, Turns
 
 
 @dataclass(slots=True)
@@ -45,17 +46,22 @@ class Held(Generic[S]):
     """And how many batches had been taken then."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def has_had_its_turn(self, turns: Turns, now: float) -> bool:
+        """Whether nothing of a silent partition can be in the queue any more."""
+        is_silent = now - max(self.seen_at, self.waits_since) >= REST_S
+        return is_silent and not turns.is_in_queue(max(self.turn, self.waits_turn))
+
     def is_used(self, now: float) -> None:
         """Be told that a record came that counts: the silence, if there was one, is over."""
         self.used_at, self.told_idle, self.seen, self.claim = now, False, None, None
 
-    def idle_claim(self, appended_ms: int, now: float) -> int | None:
+    def idle_claim(self, appended_ms: int, now: float, longest_s: float) -> int | None:
         """Append time up to which a silent partition held no further record, if none lies before the end that its log has.
 
-        Which append times there are is learnt from other partitions. Whatever is appended to this one once such a time
-        has been known for a while has a later one. So if its log is asked for its end after that, and nothing counts
-        that lies between the state and that end, it holds no further record up to that time: a fact, which the clock
-        only finds out.
+        Which append times there are is learnt from other partitions, and the brokers' clocks go on from there. Whatever
+        is appended to this one once such a time has been over for a while has a later one. So if its log is asked for
+        its end after that, and nothing counts that lies between the state and that end, it holds no further record up
+        to that time: a fact, which the clock only finds out.
 
         Parameters
         ----------
@@ -63,8 +69,17 @@ class Held(Generic[S]):
             Highest append time that is known now.
         now
             Monotonic seconds.
+        longest_s
+            How far beyond the highest append time a claim is of use.
         """
-        if not self.told_idle or self.claim is not None or (self.seen is not None and now - self.seen[1] < SETTLING_S):
+        if not self.told_idle or self.claim is not None:
             return None
-        known, self.seen = self.seen, (appended_ms, now)
-        return known[0] if known is not None and known[0] > self.idle_through_ms else None
+        known, since = self.seen or (appended_ms, now)
+        passed_s = now - since - SETTLING_S
+        if self.seen is None or (passed_s >= 0 and known < appended_ms):
+            self.seen = appended_ms, now
+        if passed_s < 0 or known == NO_TIME:
+            return None
+        through_ms = known + int(1000 * min(passed_s, longest_s))
+        enough_ms = 1 if passed_s >= longest_s else int(1000 * SETTLING_S)  # each claim is a record on every partition
+        return through_ms if through_ms >= self.idle_through_ms + enough_ms else None

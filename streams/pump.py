@@ -16,7 +16,7 @@ from driftline.streams.chunks import Chunks
 from driftline.streams.held import Held
 from driftline.streams.recreated import bookmark_after
 from driftline.streams.seams import Polled, S, Sink, Stage, Store
-from driftline.streams.turns import REST_S, Turns
+from driftline.streams.turns import Turns
 from driftline.streams.watchdog import Progress
 from driftline.streams.wire import Outgoing, Raw
 
@@ -189,11 +189,6 @@ class Pump(Generic[S]):
             held.waited = max(held.waited, self._turns.waited(held.turn))
         return Progress(held.state.next_offset, end, held.saved_offset, held.waited)
 
-    def _has_had_its_turn(self, held: Held[S], now: float) -> bool:
-        """Whether nothing of a silent partition can be in the queue any more."""
-        is_silent = now - max(held.seen_at, held.waits_since) >= REST_S
-        return is_silent and not self._turns.is_in_queue(max(held.turn, held.waits_turn))
-
     async def nudge(self, partition: int, end: int) -> bool:
         """Read a partition again from where its state ends, if it has lag and brought nothing for a while.
 
@@ -206,7 +201,7 @@ class Pump(Generic[S]):
         if 0 <= end < held.state.next_offset:
             await self._check_log(partition, held, end)
         has_lag = held.state.next_offset < end
-        if has_lag and not self._has_had_its_turn(held, now):
+        if has_lag and not held.has_had_its_turn(self._turns, now):
             return False
         held.waits_since, held.waits_turn = now, self._turns.taken  # after a silence, too, what comes has its time
         if not has_lag:
@@ -278,7 +273,9 @@ class Pump(Generic[S]):
     async def _tell_how_long_idle(self) -> None:
         """Say up to which append time nothing of use was appended to idle partitions, once they are read so far."""
         now, appended_ms = self._clock(), self._stage.appended_ms()
-        found = {partition: held.idle_claim(appended_ms, now) for partition, held in self._held.items()}
+        found = {
+            partition: held.idle_claim(appended_ms, now, self._idle_after_s) for partition, held in self._held.items()
+        }
         through_ms = {partition: claim for partition, claim in found.items() if claim is not None}
         ends = await self._store.ends(through_ms) if through_ms else {}
         for partition, held in list(self._held.items()):

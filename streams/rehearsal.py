@@ -109,6 +109,8 @@ class Rehearsal:
     now_s: float = 0.0
     coming: deque[tuple[int, bytes | None, int]] = field(default_factory=deque)
     """Records that are not appended yet: partition, value and append time."""
+    broker_ms: int = 0
+    """The broker's clock."""
 
     def __post_init__(self) -> None:
         self.broker = Broker({**self.partitions, "windows": 1, "alerts": 1, "dead_letters": 1})
@@ -136,6 +138,7 @@ class Rehearsal:
         """Let so many of the records that are coming be appended, in the order of their append times."""
         for _ in range(min(n, len(self.coming))):
             partition, value, appended_ms = self.coming.popleft()
+            self.broker_ms = max(self.broker_ms, appended_ms)
             self.broker.publish("predictions", partition, [(value, appended_ms)])
 
     async def turn(self, turn: Turn) -> None:
@@ -260,10 +263,7 @@ async def _freeze(rehearsal: Rehearsal, turn: Turn) -> None:
 
 
 async def _thaw(rehearsal: Rehearsal, turn: Turn) -> None:
-    """A paused worker wakes, takes in what it had queued, and saves before it learns that the partition is gone.
-
-    It may die half-way, when its writes are used up.
-    """
+    """A paused worker wakes, takes in and saves what it had queued, unaware of its loss; it may die half-way."""
     if rehearsal.zombies:
         member, (topic, partition) = rehearsal.zombies.pop()
         member.session.crash(turn.n)
@@ -272,8 +272,9 @@ async def _thaw(rehearsal: Rehearsal, turn: Turn) -> None:
 
 
 async def _wait(rehearsal: Rehearsal, turn: Turn, seconds: float) -> None:
-    """Time passes, and the partition's owner looks at its clock."""
-    rehearsal.now_s += seconds
+    """Time passes, for the broker too, and the partition's owner looks at its clock."""
+    rehearsal.now_s, rehearsal.broker_ms = rehearsal.now_s + seconds, rehearsal.broker_ms + int(1000 * seconds)
+    rehearsal.append(sum(appended_ms <= rehearsal.broker_ms for _, _, appended_ms in rehearsal.coming))
     owner = rehearsal.owner(turn)
     await owner.pumps[turn.place[0]].tick()
     owner.sink.flush()

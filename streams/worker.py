@@ -192,7 +192,7 @@ class Worker:
 
     def _owned(self, topic: str, pump: Pump[Any]) -> dict[int, Progress]:
         """Progress of the owned partitions of a topic; all of them are held from now on, even silent ones."""
-        self._refuse_growth(topic)
+        self._refuse_other_partitions(topic)
         metrics, consumer = self.shared.metrics, self.app.consumer
         mine = [tp for tp in consumer.assignment() if tp.topic == topic]
         for tp in [each for each in self._exported - set(mine) if each.topic == topic]:
@@ -234,13 +234,13 @@ class Worker:
             await self._lookup.check(tp.topic, tp.partition, bookmark)
             self._lost.pop(tp, None)
 
-    def _refuse_growth(self, topic: str) -> None:
+    def _refuse_other_partitions(self, topic: str) -> None:
         """The number of partitions is part of the states' identity."""
         names = {self._settings.topics.predictions: "profiles", self._settings.topics.partials: "verdicts"}
         was, now = self.shared.partitions_of(names[topic]), self.app.consumer.topic_partitions(topic)
-        if now is not None and now > was:
+        if now and now != was:  # none at all is told of a topic that is not there for the moment
             raise OperatorError(
-                f"topic {topic!r} grew from {was} to {now} partitions, which the saved state does not know: {START_OVER}"
+                f"topic {topic!r} has {now} partitions instead of {was}, which the saved state does not know: {START_OVER}"
             )
 
     async def _refuse_standstill(self) -> None:

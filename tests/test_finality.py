@@ -111,7 +111,7 @@ def history(log: Sequence[Event], known_ms: int) -> History:
 
 def wanted(logs: Logs) -> dict[int, tuple[list[int], int]]:
     """By window start: records of each partition, late ones of all, in windows that are final by the end of the logs."""
-    known_ms = max((each.appended_ms for log in logs for each in log), default=0)
+    known_ms = max((each.appended_ms for log in logs for each in log), default=0) + IDLE_MS
     found = [history(log, known_ms) for log in logs]
     moments = sorted(
         {appended + wait for log in logs for _, appended in log for k in range(9) for wait in (0, IDLE_MS * 2**k)}
@@ -158,10 +158,8 @@ def idle_through(state: PartitionState, through_ms: int) -> list[Partial | Mark]
 
 def told(logs: Logs, partition: int, rng: Random, *, by_broker: bool = True) -> list[Partial | Mark]:
     """All that is sent of a partition: cut anywhere, with crashes, and with claims wherever they are true."""
-    log, known_ms = (
-        logs[partition],
-        max((each.appended_ms for log in logs for each in log if by_broker), default=NO_TIME),
-    )
+    log, last_ms = logs[partition], max((each.appended_ms for log in logs for each in log), default=NO_TIME)
+    known_ms = last_ms + IDLE_MS if by_broker else NO_TIME
     state, items, saved = PartitionState(partition, len(logs)), list[Partial | Mark](), dict[bytes, bytes]()
     while state.next_offset < len(log) or rng.random() < 0.3:
         start = state.next_offset
@@ -301,6 +299,17 @@ def test_a_file_that_is_published_after_a_silence_is_judged_whole() -> None:
     found = outcome([[*before[0], *first, *live], [*before[1], *others[0]], others[1]], 1)
     counts = [sum(found[START_MS + each * WINDOW_MS][0]) for each in range(UNTIL_S // 60)]
     assert counts == [36] * (UNTIL_S // 60)
+
+
+@pytest.mark.parametrize("before", [[], [at(0, 0)]], ids=["new", "silent"])
+@pytest.mark.parametrize("apart_s", [0.001, 3, 9])
+def test_a_backlog_that_is_written_at_once_loses_nothing(before: list[Event], apart_s: float) -> None:
+    """Years of event time lie in one partition a moment before the first record lies in the next."""
+    logs = [[*before, *(at(90 * day, 50_000 + place * apart_s) for day in range(place, 400, 4))] for place in range(4)]
+    found = outcome(logs, 1)
+    assert found == wanted(logs)
+    counted = sum(sum(rows) + late for rows, late in found.values())
+    assert counted >= sum(map(len, logs)) - 8  # the last windows are open yet
 
 
 def test_under_create_time_nothing_is_inferred_from_silence() -> None:
