@@ -254,7 +254,7 @@ def _windows(found: Examined, plan: Plan) -> Iterator[str]:
     for code, (model, version) in enumerate(found.keys):
         event_ms = found.event_ms[(found.codes == code) & (found.event_ms >= 0)]
         needed = plan.rows_needed(model)
-        counts = np.unique(event_ms // plan.window_ms, return_counts=True)[1]
+        counts = _whole_windows(event_ms, plan.window_ms)
         few = int((counts < needed).sum())
         if few <= counts.size * (1 - ENOUGH):
             continue
@@ -284,7 +284,13 @@ def suitable_window_ms(event_ms: I64, needed: int) -> int | None:
     900000
     """
     for window_ms in WINDOWS_MS:
-        counts = np.unique(event_ms // window_ms, return_counts=True)[1]
+        counts = _whole_windows(event_ms, window_ms)
         if counts.size and (counts >= needed).mean() >= ENOUGH:
             return window_ms
     return None
+
+
+def _whole_windows(event_ms: I64, window_ms: int) -> I64:
+    """Records per window; without the first and the last one, which the file may cut off, where there are others."""
+    counts: I64 = np.unique(event_ms // window_ms, return_counts=True)[1]
+    return counts[1:-1] if counts.size > 2 else counts
