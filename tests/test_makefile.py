@@ -15,7 +15,11 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
         pytest.skip("needs make")
     # The environment that runs this test need not be the one that make would build.
     return subprocess.run(
-        ["make", "-o", ".venv/.ready", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        ["make", "--no-print-directory", "-o", ".venv/.ready", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
