@@ -22,8 +22,9 @@ from driftline.streams.wire import Outgoing, Raw
 
 log = logging.getLogger(__name__)
 
-LONGEST_REST_S = 20.0
-BUSY_TICK_S = 2.0
+LONGEST_REST_S, BUSY_TICK_S = 20.0, 2.0
+KNOWN_S = 30.0
+"""A topic is made again as a whole: of partitions that are taken up together, one is held against its log."""
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
 
@@ -49,7 +50,7 @@ class Pump(Generic[S]):
         self._stage, self._sink, self._store = stage, sink, store
         self._interval_s, self._idle_after_s, self._turns, self._clock = interval_s, idle_after_s, turns, turns.clock
         self._held: dict[int, Held[S]] = {}
-        self._taking = False
+        self._taking, self._known_at = False, -KNOWN_S
         turns.join(self._held)
 
     @property
@@ -140,10 +141,12 @@ class Pump(Generic[S]):
         It is asked for after a restore, and when what comes begins below the state, or the log ends there: a topic that
         was made again begins at 0, and its records must not pass for ones that the state holds.
         """
-        is_suspicious = held.checked_through < 0 or offset < held.state.next_offset > held.checked_through
-        if is_suspicious:
-            if held.state.bookmark is not None:
+        is_restored = held.checked_through < 0
+        if is_restored or offset < held.state.next_offset > held.checked_through:
+            is_known = is_restored and self._clock() - self._known_at < KNOWN_S
+            if held.state.bookmark is not None and not is_known:
                 await self._store.check(partition, held.state.bookmark)
+                self._known_at = self._clock()
             held.checked_through = held.state.next_offset
 
     async def _is_contiguous(self, partition: int, held: Held[S], offset: int) -> bool:
@@ -273,9 +276,7 @@ class Pump(Generic[S]):
     async def _tell_how_long_idle(self) -> None:
         """Say up to which append time nothing of use was appended to idle partitions, once they are read so far."""
         now, appended_ms = self._clock(), self._stage.appended_ms()
-        found = {
-            partition: held.idle_claim(appended_ms, now, self._idle_after_s) for partition, held in self._held.items()
-        }
+        found = {place: held.idle_claim(appended_ms, now, self._idle_after_s) for place, held in self._held.items()}
         through_ms = {partition: claim for partition, claim in found.items() if claim is not None}
         ends = await self._store.ends(through_ms) if through_ms else {}
         for partition, held in list(self._held.items()):
