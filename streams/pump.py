@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_REST_S, BUSY_TICK_S = 20.0, 2.0
 KNOWN_S = 30.0
-"""A topic is made again as a whole: of partitions that are taken up together, one is held against its log."""
+"""A topic is made again as a whole: of partitions taken up together, one is checked; others, if their log ends early."""
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
 
