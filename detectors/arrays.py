@@ -1,6 +1,6 @@
 """Array types of the package: ``I64`` holds counts, which add exactly, and ``F64`` real numbers.
 
-``Ints`` holds counts that are bounded and of which there are many, in integers as short as they allow.
+``U64`` holds hashes. ``Ints`` holds counts that are bounded and of which there are many, in integers as short as they allow.
 """
 
 from typing import Any, TypeVar
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.integer[Any]]
 Counts = TypeVar("Counts", I64, Ints)
 F64 = npt.NDArray[np.float64]

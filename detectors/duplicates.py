@@ -12,25 +12,30 @@ smallest of its part.
 References
 ----------
 Bar-Yossef, Jayram, Kumar, Sivakumar and Trevisan (2002), Counting distinct elements in a data stream, RANDOM.
+Dietzfelbinger (1996), Universal hashing and k-wise independent random variables via integer arithmetic without
+primes, STACS.
 Kish (1965), Survey Sampling, on the design effect.
 """
 
+import functools
+import hashlib
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from zlib import crc32
 
 import numpy as np
 
-from driftline.detectors.arrays import F64, I64
+from driftline.detectors.arrays import F64, I64, U64
 from driftline.detectors.errors import DamagedState
 from driftline.detectors.records import Prediction
 
 SAMPLE = 128
 """Distinct records that a window samples."""
 NO_ID = -1
-_ALL = 2**32
+NO_KEY = np.uint64(2**64 - 1)
+_HALF = np.uint64(32)
 _HEAD = struct.Struct("<QH")
 
 
@@ -61,20 +66,19 @@ class Duplicates:
     n: int = 0
     times: dict[int, int] = field(default_factory=dict)
 
-    def add(self, hashes: I64, digest: Callable[[I64], Sequence[int]]) -> None:
-        """Count records by the hashes of their ids; ``digest`` gives those of whole records at some places."""
-        has_id = hashes != NO_ID
-        n = int(np.count_nonzero(has_id))
-        if not n:
+    def add(self, keys: U64) -> None:
+        """Count records by their keys: see ``record_keys``."""
+        keys = keys[keys != NO_KEY]
+        if not keys.size:
             return
-        self.n += n
-        limit = _ALL if len(self.times) < SAMPLE else max(self.times) >> 32
-        chosen = (has_id & (hashes <= limit)).nonzero()[0]
-        if chosen.size:
-            for upper, lower in zip(hashes[chosen].tolist(), digest(chosen), strict=True):
-                key = upper << 32 | lower
-                self.times[key] = self.times.get(key, 0) + 1
-            self.times = _smallest(self.times)
+        self.n += keys.size
+        if len(self.times) >= SAMPLE:
+            keys = keys[keys <= np.uint64(max(self.times))]
+        times = self.times
+        for key in keys.tolist():
+            times[key] = times.get(key, 0) + 1
+        if len(times) > SAMPLE:
+            self.times = _smallest(times)
 
     @classmethod
     def merged(cls, parts: Iterable["Duplicates"]) -> "Duplicates":
@@ -153,13 +157,36 @@ def is_sample(raw: bytes) -> bool:
     return not raw or (size <= SAMPLE and len(raw) - _HEAD.size in (8 * size, 12 * size))
 
 
-def record_digests(predictions: Sequence[Prediction], numeric: F64, cells: I64) -> list[int]:
-    """Hashes of records, by their ids, their numbers of shape (signals, n) and the cells of their categories, likewise."""
-    numbers, levels = (np.ascontiguousarray(each.T) for each in (numeric, cells))
-    ids = [
-        str(each.id)[::-1].encode() for each in predictions
-    ]  # backwards: ids that share one hash differ in the other
-    return [crc32(row, crc32(number, crc32(text))) for text, number, row in zip(ids, numbers, levels, strict=True)]
+def record_keys(hashes: I64, numeric: F64, cells: I64) -> U64:
+    r"""Keys of n records: the hash of the id in the upper half, in the lower one a hash of what the record says.
+
+    Parameters
+    ----------
+    hashes
+        Hashes of ids, shape (n,), as of ``id_hashes``; the key is ``NO_KEY`` where there is no id.
+    numeric, cells
+        Numbers, shape (signals, n), and the cells of categories, likewise.
+
+    Notes
+    -----
+    What a record says is hashed by multiplying and shifting, :math:`\sum a_i x_i \gg 32` with odd :math:`a_i` (Dietzfelbinger,
+    1996). The upper bits of a number, which differ most, are folded on the lower ones before.
+    """
+    has_id = hashes != NO_ID
+    if not has_id.any():
+        return np.full(hashes.size, NO_KEY)
+    said = np.concatenate([np.ascontiguousarray(numeric).view(np.uint64), cells.astype(np.uint64)])
+    said ^= said >> _HALF
+    said *= _factors(len(said))
+    keys = hashes.astype(np.uint64) << _HALF | said.sum(axis=0, dtype=np.uint64) >> _HALF
+    return keys if has_id.all() else np.where(has_id, keys, NO_KEY)
+
+
+@functools.lru_cache(maxsize=64)
+def _factors(n: int) -> U64:
+    """Odd factors, shape (n, 1), the same for every worker and for ever."""
+    drawn = np.frombuffer(hashlib.shake_128(b"driftline").digest(8 * n), "<u8").astype(np.uint64)
+    return (drawn | np.uint64(1))[:, None]
 
 
 def thinned(counts: I64, design_effect: F64) -> I64:

@@ -12,7 +12,7 @@ from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.columns import Chosen, Columns, columns_of
 from driftline.detectors.constraints import CONSTRAINTS
-from driftline.detectors.duplicates import id_hashes, record_digests
+from driftline.detectors.duplicates import id_hashes, record_keys
 from driftline.detectors.events import (
     Record,
     Violations,
@@ -92,8 +92,7 @@ def take_in(
     scores = outlier_scores([(each.online, own) for each, own in zip(observed, seen, strict=True)])
     hashes = id_hashes(batch.predictions)
     for each, own, scored in zip(observed, seen, scores, strict=True):
-        _count(each, own, scored, batch, out)
-        _sample(each, own, batch.predictions, hashes)
+        _count(each, own, scored, hashes, batch, out)
         _name_new_levels(each, own, batch.predictions)
 
 
@@ -181,12 +180,13 @@ def _by_layout(timely: Rows, layouts: Mapping[int, Layout | None]) -> Iterator[t
     return reversed(chosen)
 
 
-def _count(each: Observed, seen: Columns, scores: F64 | None, batch: Batch, out: Profiled) -> None:
+def _count(each: Observed, seen: Columns, scores: F64 | None, hashes: I64, batch: Batch, out: Profiled) -> None:
     """Count records in their windows and feed them to the detectors of change, in log order."""
     cell, layout, rows = each.cell, each.layout, each.rows
     broken = violations(seen, layout)
     changes = each.online.feed(seen) if each.online else []
-    joint = layout.joint.found(*_features(layout, seen)) if layout.joint else []
+    joint = layout.joint.found(layout.joint_rows, seen.numeric, seen.scores, seen.finite) if layout.joint else {}
+    keys = record_keys(hashes[rows.places], seen.numeric, seen.cells[len(layout.numeric) :])
     starts = rows.starts
     for start in starts:
         here = rows.start_ms == start
@@ -198,6 +198,7 @@ def _count(each: Observed, seen: Columns, scores: F64 | None, batch: Batch, out:
             out.events += _events(window, records, seen, own, here)
         window.add(seen.cells if len(starts) == 1 else seen.cells[:, here])
         window.add_violations(own.constraints, own.signals)
+        window.duplicates.add(keys[here])
         if changes:
             points = [_change_point(change, rows, batch.partition) for change in changes if here[change.row]]
             window.changes = list(bounded([*window.changes, *points]))
@@ -205,22 +206,8 @@ def _count(each: Observed, seen: Columns, scores: F64 | None, batch: Batch, out:
             assert layout.outlier_ranks is not None
             window.add_scored(layout.outlier_ranks.are_outliers(scores[here]))
         if joint or scores is not None:
-            out.events += _outlier_events(window, records, scores, dict(joint), here)
+            out.events += _outlier_events(window, records, scores, joint, here)
     out.accepted += rows.offsets.size
-
-
-def _sample(each: Observed, seen: Columns, predictions: Sequence[Prediction], hashes: I64) -> None:
-    """Tell the windows which records repeat one another."""
-    places, k = each.rows.places, len(each.layout.numeric)
-    for start in each.rows.starts:
-        here = (each.rows.start_ms == start).nonzero()[0]
-
-        def digest(chosen: I64, here: I64 = here) -> list[int]:
-            rows = here[chosen]
-            records = [predictions[place] for place in places[rows].tolist()]
-            return record_digests(records, seen.numeric[:, rows], seen.cells[k:, rows])
-
-        each.cell.windows[start].duplicates.add(hashes[places[here]], digest)
 
 
 def _name_new_levels(each: Observed, seen: Columns, predictions: Sequence[Prediction]) -> None:
@@ -240,12 +227,6 @@ def _name_new_levels(each: Observed, seen: Columns, predictions: Sequence[Predic
     for start in set(starts.tolist()):
         own = (starts == start).nonzero()[0].tolist()
         new_levels.count(each.cell.windows[start].new_levels, [levels[place] for place in own])
-
-
-def _features(layout: Layout, seen: Columns) -> tuple[F64, F64, Mask]:
-    """Values of the features whose surprises count, their normal scores, and which are finite."""
-    rows = layout.joint_rows
-    return seen.numeric[rows], seen.scores[rows], seen.finite[rows]
 
 
 def _change_point(change: Change, rows: Rows, partition: int) -> ChangePoint:

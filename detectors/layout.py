@@ -163,9 +163,9 @@ class Layout:
         return Joint.of(profile, [self._numeric[row] for row in self.joint_rows], rule.threshold)
 
     @cached_property
-    def joint_rows(self) -> list[int]:
-        """Places of the features whose surprises count among the numeric signals."""
-        return [row for row in self.tree_rows if is_graded(self._numeric[row])]
+    def joint_rows(self) -> I64:
+        """Which of the numeric signals are the features whose surprises count."""
+        return np.array([row for row in self.tree_rows if is_graded(self._numeric[row])], np.int64)
 
     @cached_property
     def masses(self) -> Masses | None:

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
 
 from driftline.detectors import tails
-from driftline.detectors.arrays import F64, Mask
+from driftline.detectors.arrays import F64, I64, Mask
 from driftline.detectors.baseline import NumericSignal
 from driftline.detectors.fit_bounds import IMPOSSIBLE_SHARE
 from driftline.detectors.normal_scores import LEAST_SHARE
@@ -108,16 +108,23 @@ class Joint:
             return None
         return cls(surprise, tail, threshold, score * (1 - 1e-9))
 
-    def found(self, values: F64, scores: F64, finite: Mask) -> list[tuple[int, float]]:
-        """Rows that are told, and the chance of each; values, normal scores and finite of shape (features, n)."""
-        far = ((np.abs(scores) >= self.score) & finite).sum(axis=0)
-        rows = (far >= 2).nonzero()[0]
+    def found(self, features: I64, values: F64, scores: F64, finite: Mask) -> dict[int, float]:
+        """Rows that are told, and the chance of each.
+
+        Parameters
+        ----------
+        features
+            Which of the signals are the features.
+        values, scores, finite
+            Values, normal scores and which are finite, shape (signals, n).
+        """
+        far = (np.abs(scores[features]) >= self.score) & finite[features]
+        rows = (far.sum(axis=0) >= 2).nonzero()[0]
         if not rows.size:
-            return []
-        second = self.surprise.second(values[:, rows], scores[:, rows], finite[:, rows])
-        chances = tails.chance_beyond(self.tail, second)
+            return {}
+        second = self.surprise.second(*(each[np.ix_(features, rows)] for each in (values, scores, finite)))
         told = second >= self.threshold
-        return list(zip(rows[told].tolist(), chances[told].tolist(), strict=True))
+        return dict(zip(rows[told].tolist(), tails.chance_beyond(self.tail, second[told]).tolist(), strict=True))
 
 
 def is_graded(signal: NumericSignal) -> bool:

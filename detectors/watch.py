@@ -49,6 +49,11 @@ class Watch:
         return self.plan.hash
 
     @cached_property
+    def models(self) -> frozenset[str]:
+        """Models of which a version has a baseline."""
+        return frozenset(model for model, _ in self.layouts)
+
+    @cached_property
     def sensitive_models(self) -> frozenset[str]:
         """Models with a signal whose values nothing may show, by the plan or any baseline."""
         planned = {model for model in self.plan.models if self.plan.sensitive(model)}
@@ -58,7 +63,7 @@ class Watch:
     @cached_property
     def open_models(self) -> frozenset[str]:
         """Models that have a baseline, and no such signal."""
-        return frozenset({model for model, _ in self.layouts} - self.sensitive_models)
+        return self.models - self.sensitive_models
 
     def with_baseline(self, baseline: Baseline) -> "Watch":
         """This watch with one more baseline; one that is already known under its effective time replaces it.

@@ -78,7 +78,7 @@ def _explained(reason: str, batch: Batch, row: int, watch: Watch) -> RecordError
     if reason == "bad_name":
         return bad_name(record.model, record.version) or RecordError(reason)
     if reason == "unknown_model":
-        is_version = any(model == record.model for model, _ in watch.layouts)
+        is_version = record.model in watch.models
         field, name = ("version", record.version) if is_version else ("model", record.model)
         return RecordError(
             reason, field=field, found=name, wanted="one that has a baseline (driftline baseline publish)"

@@ -64,10 +64,9 @@ def found(training: F64, rows: F64) -> Found:
     assert layout.outlier_ranks is not None
     joint = np.zeros(len(rows), np.bool_)
     if layout.joint is not None:
-        own = layout.joint_rows
-        told = layout.joint.found(values[own], seen.scores[own], finite[own])
-        joint[[row for row, _ in told]] = True
-        assert all(0 < chance <= 1e-6 for _, chance in told)
+        told = layout.joint.found(layout.joint_rows, values, seen.scores, finite)
+        joint[list(told)] = True
+        assert all(0 < chance <= 1e-6 for chance in told.values())
     return Found(layout, scores >= layout.alerting_score, joint, layout.outlier_ranks.are_outliers(scores))
 
 
