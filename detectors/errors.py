@@ -108,7 +108,6 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "ahead": "An event time further ahead of the record's own Kafka timestamp than `plan.max_ahead_ms`.",
         "bad_name": "A model or version that is empty, longer than 128 characters, or has unprintable characters or `|`.",
         "unknown_model": "No baseline has been published for this model and version.",
-        "model_cap": "More model versions in this partition than `plan.max_models`.",
         "no_baseline_yet": "The window begins before the first baseline of this model version becomes effective.",
     }
 )

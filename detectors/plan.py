@@ -147,7 +147,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     default_model: Name | None = None
     policy: AlertPolicy = AlertPolicy()
     detectors: dict[str, Rule] = {}
-    models: dict[str, ModelPlan] = {}
+    models: dict[Name, ModelPlan] = {}
 
     def rule(self, detector: str, model: str = "", signal: str = "") -> Rule:
         """The rule in force for a detector on a signal of a model.

@@ -117,7 +117,7 @@ def load(
     cells: dict[bytes, tuple[Cell, _Position]] = {}
     damaged: dict[bytes, DamagedState] = {}
     position, own = _Position(0, _Times(NO_TIME, 0, (), Clock())), None
-    left_out: list[str] = []
+    left_out: dict[str, int] = {}
     for key, raw in saved.items():
         try:
             if key == OWN:
@@ -190,7 +190,7 @@ def _online(online: Online) -> _Online:
     return _Online(online.layout.baseline.hash, adwins, saved)
 
 
-def _cell(raw: bytes, partition: int, key: bytes, watch: Watch, left_out: list[str]) -> tuple[Cell, _Position]:
+def _cell(raw: bytes, partition: int, key: bytes, watch: Watch, left_out: dict[str, int]) -> tuple[Cell, _Position]:
     envelope = unseal(raw)
     content, times = decode(envelope.payload, _Cell), decode(envelope.context, _Times)
     check_home((content.partition, content.model, content.version), partition, key)
@@ -201,16 +201,18 @@ def _cell(raw: bytes, partition: int, key: bytes, watch: Watch, left_out: list[s
         if layout is not None:
             cell.windows[each.start_ms] = _open_window(each, model, layout, watch)
     if content.online is not None:
-        layout = _layout(model, content.online.baseline, "detectors", watch, left_out)
+        layout = _layout(model, content.online.baseline, "detectors", watch, left_out, windows=0)
         cell.online = None if layout is None else _restored(content.online, layout)
     return cell, _Position(envelope.next_offset, times)
 
 
-def _layout(model: ModelKey, baseline: str, what: str, watch: Watch, left_out: list[str]) -> Layout | None:
+def _layout(
+    model: ModelKey, baseline: str, what: str, watch: Watch, left_out: dict[str, int], *, windows: int = 1
+) -> Layout | None:
     """The layout of a part of a cell; None where its baseline was retired or replaced: then that part is left out."""
     layout = watch.by_hash(model, baseline)
     if layout is None:
-        left_out.append(f"{model}: the {what} of baseline {baseline}, which is not on the baselines topic any more")
+        left_out[f"{model}: the {what} of baseline {baseline}, which is not on the baselines topic any more"] = windows
     return layout
 
 

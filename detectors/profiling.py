@@ -13,10 +13,11 @@ from msgspec import structs
 from driftline.detectors.arrays import I64, Mask, little_endian
 from driftline.detectors.cell import Cell
 from driftline.detectors.intake import Profiled, take_in
+from driftline.detectors.names import is_name
 from driftline.detectors.partials import Mark, Partial
 from driftline.detectors.pieces import Facts, Piece
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import Batch, Flush, is_name
+from driftline.detectors.records import Batch, Flush
 from driftline.detectors.rows import Rows, by_model, coded
 from driftline.detectors.silence import Clock, append_clock, closings
 from driftline.detectors.snapshot import Bookmark
@@ -49,7 +50,8 @@ class PartitionState:
     removed
         Model versions whose saved cells are to be removed with the next snapshot; never saved.
     left_out
-        What of the saved cells was left out because its baseline is gone, a line each; never saved.
+        What of the saved cells was left out because its baseline is gone: a line each, and how many open windows it
+        was; never saved.
     """
 
     partition: int
@@ -62,7 +64,7 @@ class PartitionState:
     recent_ms: I64 = field(default_factory=lambda: np.empty(0, np.int64))
     bookmark: Bookmark | None = None
     removed: set[ModelKey] = field(default_factory=set)
-    left_out: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionState, Profiled]:
@@ -179,11 +181,11 @@ def _usable(state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: 
     """Reject what can't be used; of the rest find the model versions and the append times."""
     places = np.arange(fresh, batch.offsets.size)
     keys, codes = coded(batch.predictions[fresh:])
-    known = np.array([_fault(key, state, watch) is None for key in keys], np.bool_)
+    known = np.array([_fault(key, watch) is None for key in keys], np.bool_)
     ahead = batch.event_ms[fresh:] > batch.appended_ms[fresh:] + watch.plan.max_ahead_ms
     usable = known[codes] & ~ahead
     for row in (~usable).nonzero()[0].tolist():
-        reason = "ahead" if ahead[row] else _fault(keys[codes[row]], state, watch) or ""
+        reason = "ahead" if ahead[row] else _fault(keys[codes[row]], watch) or ""
         out.rejected.append((int(batch.offsets[fresh + row]), reason))
     if out.rejected:
         places, codes = places[usable], codes[usable]
@@ -253,10 +255,10 @@ def _placed(event_ms: I64, highest_ms: I64, closed_ms: int, plan: Plan) -> tuple
     return start_ms, late
 
 
-def _fault(key: ModelKey, state: PartitionState, watch: Watch) -> str | None:
+def _fault(key: ModelKey, watch: Watch) -> str | None:
     """Why records of this model version can't be used, if so."""
     if key in watch.layouts:
-        return None if key in state.cells or len(state.cells) < watch.plan.max_models else "model_cap"
+        return None
     return "unknown_model" if all(map(is_name, key)) else "bad_name"
 
 

@@ -13,20 +13,6 @@ Value = float | str | bool | None
 NESTED: Any = ()
 """Stands for a list or an object where a feature's value belongs: counted as missing and as a value of the wrong type."""
 
-MAX_NAME = 128
-"""Characters of a model's or a version's name."""
-
-
-def is_name(text: str) -> bool:
-    r"""Whether a text can name a model or a version: short, printable, without the separator of Kafka keys.
-
-    Examples
-    --------
-    >>> is_name("churn"), is_name("a\x00b"), is_name("a|b"), is_name("")
-    (True, False, False, False)
-    """
-    return 0 < len(text) <= MAX_NAME and text.isprintable() and "|" not in text
-
 
 class Prediction(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """One prediction as a service publishes it: one JSON document a Kafka record.

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 import struct
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from operator import getitem, itemgetter
 from typing import Any
@@ -93,7 +93,7 @@ def numbers(
     features: Sequence[Mapping[str, Any]],
     outputs: Sequence[Any],
     names: Sequence[str],
-    markers: Sequence[Collection[str]],
+    markers: tuple[tuple[str, ...], ...],
 ) -> tuple[F64, Mask]:
     """Read numeric signals of n records.
 
@@ -102,7 +102,8 @@ def numbers(
     features, outputs
         Of the records.
     names, markers
-        Of the signals; per signal the texts that stand for a missing value.
+        Of the signals; per signal the texts that stand for a missing value, which a text that holds a number does in
+        whatever way the number is written.
 
     Returns
     -------
@@ -129,7 +130,16 @@ def numbers(
             plain = [None if value.__class__ is str and value in missing else value for value in column]
             values[place] = list(map(_number, plain))
             mistyped[place] = list(map(_is_mistyped, plain))
+    for place, sentinels in _sentinels(markers):
+        values[place][np.isin(values[place], sentinels)] = math.nan
     return values, mistyped
+
+
+@functools.lru_cache(maxsize=256)
+def _sentinels(markers: tuple[tuple[str, ...], ...]) -> list[tuple[int, list[float]]]:
+    """Per signal that has any, the numbers that stand for a missing value, like -999."""
+    found = ([number for text in texts if (number := number_in(text)) is not None] for texts in markers)
+    return [(place, numbers) for place, numbers in enumerate(found) if numbers]
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,8 +8,8 @@ from functools import cached_property
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.layout import Layout
+from driftline.detectors.names import NAME_RULE, is_name
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import MAX_NAME, is_name
 from driftline.detectors.sizes import check_size
 
 ModelKey = tuple[str, str]
@@ -75,7 +75,7 @@ class Watch:
         """
         key = (baseline.model, baseline.version)
         if not all(map(is_name, key)):
-            raise OperatorError(f"baseline for {key!r}: names have 1 to {MAX_NAME} printable characters and no '|'")
+            raise OperatorError(f"baseline for {key!r}: names have {NAME_RULE}")
         if key not in self.layouts and len(self.layouts) >= self.plan.max_models:
             raise OperatorError(f"plan.max_models = {self.plan.max_models}: no room for {key!r}; raise it")
         known = self.layouts.get(key, ())

@@ -144,7 +144,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
         shared = _shared(settings, sizes)
         if advice := await stamps_by_producers(settings.kafka, topics.predictions):
             log.warning("%s", advice)
-        lookup = Lookup(asking)
+        lookup = Lookup(asking, shared.metrics.contradictions)
         follower = BaselineFollower(consumer, topics.baselines, sizes["baselines"], shared, lookup)
         await follower.catch_up()
         datadir = stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-"))

@@ -14,6 +14,7 @@ import click
 
 from driftline.detectors.baseline import PREDICTION, Baseline, NumericSignal
 from driftline.detectors.errors import BUILD_BASELINE, OperatorError
+from driftline.detectors.names import NAME_RULE, is_name
 from driftline.streams.cli_options import bootstrap_option, settings_of
 from driftline.streams.reading import reading_of, reading_options
 from driftline.streams.terminal import printable, say
@@ -68,12 +69,11 @@ def build(
     model's predictions for the same rows, best on rows that it was not trained on: predictions on its own training
     rows look better than life.
     """
-    from driftline.detectors.records import MAX_NAME, is_name  # noqa: PLC0415 - numpy, 0.1 s
-    from driftline.streams.reading import schema_text  # noqa: PLC0415 - likewise
+    from driftline.streams.reading import schema_text  # noqa: PLC0415 - numpy, 0.1 s
 
     for option, name in (("--model", model), ("--version", version)):
         if not is_name(name):
-            raise OperatorError(f"{option} {name!r}: a name has 1 to {MAX_NAME} printable characters and no '|'")
+            raise OperatorError(f"{option} {name!r}: a name has {NAME_RULE}")
     if (out is None) != suggest:
         raise OperatorError("--out FILE makes the baseline, --suggest a file to edit first; give one of them")
     planned = settings_of(context).plan.sensitive(model)

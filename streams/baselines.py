@@ -10,8 +10,8 @@ from aiokafka.errors import KafkaError
 
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.names import is_name
 from driftline.detectors.plan_names import exposed_signals, unknown_models, unknown_signals, unused_bounds
-from driftline.detectors.records import is_name
 from driftline.detectors.watch import Watch
 from driftline.streams.recreated import Lookup, bookmark_of
 from driftline.streams.stages import Shared

@@ -102,6 +102,10 @@ def run(arguments: Sequence[str]) -> int:
         return _exit_code(error)
     except (click.Abort, KeyboardInterrupt):
         return 130
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # click's answer to a reader that has seen enough, as `head`
+            return 0
+        raise
 
 
 def main() -> None:

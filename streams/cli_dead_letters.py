@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from driftline.detectors.errors import OperatorError
+from driftline.detectors.errors import REASONS, OperatorError
 from driftline.streams.cli_options import answer_option, ask, settings_of
-from driftline.streams.cli_read import STARTS, printing, reading_options
+from driftline.streams.cli_read import STARTS, reading_options
 from driftline.streams.letters import Counts, Letter, letter_of, table
 from driftline.streams.reader import RecordReader, Stop
 from driftline.streams.terminal import clock, printable, progress, say
@@ -23,7 +23,10 @@ SHOWN_BYTES = 72
 
 
 @click.command("dead-letters")
-@click.option("--reason", "reasons", multiple=True, metavar="NAME", help="Only of this reason. Give it once for each.")
+@click.option(
+    "--reason", "reasons", type=click.Choice(list(REASONS)), multiple=True, metavar="NAME",
+    help="Only of this reason. Give it once for each.",
+)  # fmt: skip
 @click.option("--summary", "form", flag_value="summary", help="Only counts, by reason and field, of all that is kept.")
 @click.option("--resend", "form", flag_value="resend", help="Publish them to the predictions again, each once.")
 @answer_option
@@ -57,11 +60,10 @@ def dead_letters(  # noqa: PLR0913 - one for each option
 
 async def _print(reader: RecordReader, reasons: tuple[str, ...], lines: Any) -> None:
     async with reader:
-        with printing():
-            async for record in reader:
-                letter = letter_of(record)
-                if letter is not None and (not reasons or letter.reason in reasons):
-                    click.echo(lines(letter))
+        async for record in reader:
+            letter = letter_of(record)
+            if letter is not None and (not reasons or letter.reason in reasons):
+                click.echo(lines(letter))
 
 
 async def _summarise(settings: Settings, reasons: tuple[str, ...]) -> None:

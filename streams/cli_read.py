@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections import defaultdict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +18,7 @@ from driftline.streams.terminal import clock, printable, progress, say
 from driftline.streams.window_summary import Summary, insufficient, summarised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from driftline.detectors.judging import Verdict
 
@@ -69,7 +66,11 @@ def windows(context: click.Context, bootstrap_servers: str | None, start: str, s
     summaries: dict[tuple[str, str], Summary] = defaultdict(Summary)
     if form == "summary":
         asyncio.run(_summarise(reader, summaries))
-        for line in summarised(summaries, settings.plan):
+        for line in (
+            summarised(summaries, settings.plan)
+            if summaries
+            else [f"no verdict in topic {settings.topics.windows!r} yet"]
+        ):
             say(line)
         return
 
@@ -92,27 +93,17 @@ async def _summarise(reader: TopicReader[Verdict], summaries: dict[tuple[str, st
 
 
 async def print_all(reader: TopicReader[Any], line: Callable[[Any], str], seen: Callable[[Any], object] = id) -> None:
-    """Print documents until the reader ends, or whoever reads the output has seen enough; a line each."""
+    """Print documents until the reader ends, a line each."""
     async with reader:
-        with printing():
-            async for document in reader:
-                seen(document)
-                click.echo(line(document))
+        async for document in reader:
+            seen(document)
+            click.echo(line(document))
     _tell_undecodable(reader)
 
 
 def _tell_undecodable(reader: TopicReader[Any]) -> None:
     if reader.undecodable:
         say(f"driftline: passed over {reader.undecodable} records that this version can't read", err=True)
-
-
-@contextmanager
-def printing() -> Iterator[None]:
-    """End in peace when whoever reads the output has seen enough: `head`, for example."""
-    try:
-        yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
 
 
 def alert_line(alert: Alert) -> str:

@@ -83,9 +83,6 @@ def _explained(reason: str, batch: Batch, row: int, watch: Watch) -> RecordError
         return RecordError(
             reason, field=field, found=name, wanted="one that has a baseline (driftline baseline publish)"
         )
-    if reason == "model_cap":
-        wanted = f"at most {plan.max_models} model versions (plan.max_models)"
-        return RecordError(reason, field="model", found=record.model, wanted=wanted)
     wanted = f"at most {plan.max_ahead_ms} ms (plan.max_ahead_ms) after the Kafka timestamp, {batch.appended_ms[row]}"
     if reason == "no_baseline_yet":
         first = watch.layouts[record.model, record.version][0].baseline

@@ -35,6 +35,9 @@ class Metrics:
             "dropped_fields", "Values of optional fields that could not be used; their records were.", "field"
         )
         self.lost = counter("lost_offsets", "Offsets that retention took before they were read: add workers.")
+        self.contradictions = counter(
+            "log_contradictions", "Times that a log was not the one that was read; the last of four ends it.", "topic"
+        )
         self.dead_letters = counter("dead_letters", "Dead letters written.")
         self.suppressed_dead_letters = counter(
             "suppressed_dead_letters", "Dead letters not written: too many a minute."

@@ -13,7 +13,7 @@ import orjson
 
 from driftline.detectors.baseline import PREDICTION, Baseline
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.records import is_name
+from driftline.detectors.names import is_name
 from driftline.detectors.watch import ModelKey, Watch
 from driftline.streams.reader import RecordReader, TopicReader
 from driftline.streams.wire import LOG_APPEND_TIME, decode

@@ -138,16 +138,16 @@ class Pump(Generic[S]):
     async def _check_log(self, partition: int, held: Held[S], offset: int) -> None:
         """Refuse to go on in another log than the state was read from.
 
-        It is asked for after a restore, and when what comes begins below the state, or the log ends there: a topic that
-        was made again begins at 0, and its records must not pass for ones that the state holds.
+        Asked for after a restore, and when what comes begins below the state, or the log ends there.
         """
         is_restored = held.checked_through < 0
-        if is_restored or offset < held.state.next_offset > held.checked_through:
-            is_known = is_restored and self._clock() - self._known_at < KNOWN_S
-            if held.state.bookmark is not None and not is_known:
-                await self._store.check(partition, held.state.bookmark)
-                self._known_at = self._clock()
-            held.checked_through = held.state.next_offset
+        if not is_restored and not offset < held.state.next_offset > held.checked_through:
+            return
+        is_known = is_restored and self._clock() - self._known_at < KNOWN_S
+        if (bookmark := held.state.bookmark) is not None and not is_known:
+            await self._store.check(partition, bookmark)
+            self._known_at = self._clock()
+        held.checked_through = 0 if is_known else held.state.next_offset
 
     async def _is_contiguous(self, partition: int, held: Held[S], offset: int) -> bool:
         """Whether a batch that starts there may be taken in.

@@ -14,6 +14,7 @@ from zlib import crc32
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
+from prometheus_client import Counter
 
 from driftline.detectors.errors import START_OVER, OperatorError
 from driftline.detectors.snapshot import Bookmark
@@ -91,10 +92,12 @@ class Lookup:
     ----------
     consumer
         A started consumer without a group, for this alone.
+    contradictions
+        Counts, by topic, the times that a log was not the one that was read.
     """
 
-    def __init__(self, consumer: Any) -> None:
-        self._consumer, self._lock = consumer, asyncio.Lock()
+    def __init__(self, consumer: Any, contradictions: Counter) -> None:
+        self._consumer, self._contradictions, self._lock = consumer, contradictions, asyncio.Lock()
 
     async def check(self, topic: str, partition: int, bookmark: Bookmark) -> None:
         """Hold a bookmark against the log; waits for Kafka where that is away.
@@ -117,6 +120,7 @@ class Lookup:
                     return
                 attempts += 1
                 log.error("%s[%d]: %s", topic, partition, what)
+                self._contradictions.labels(topic).inc()
                 if attempts == ATTEMPTS:
                     raise other_log(topic, partition, what)
             await asyncio.sleep(PAUSE_S)

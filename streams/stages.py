@@ -28,7 +28,6 @@ BATCH_RECORDS = 2048
 """Records that are taken in at once, less than twice as many: what is made of them stays in the processor's cache."""
 MODEL_RECORDS = 64
 """With many models more, so many of each: a model costs as much per batch as dozens of its records."""
-
 COUNT_BITS = 48
 """No count is longer, so that no sum over partitions wraps."""
 WINDOWS_PER_STEP = 512
@@ -66,6 +65,7 @@ class ProfilingStage:
         self._idle_through_ms.pop(partition, None)
         state, damaged = profile_snapshot.load(partition, self._shared.partitions, saved, self._shared.watch)
         self._shared.metrics.damaged.labels("profiling").inc(len(damaged))
+        self._shared.metrics.unmatched_partials.inc(sum(state.left_out.values()))
         for line in state.left_out:
             log.warning("partition %d: left out %s", partition, line)
         return state, damaged
@@ -228,8 +228,8 @@ class VerdictStage:
         metrics.stale_partials.inc(out.stale)
         metrics.missed_records.inc(out.missed)
         metrics.unmatched_partials.inc(out.unmatched)
-        if out.unmatched:
-            log.error("%d partials are in no verdict: their baseline is not on the baselines topic", out.unmatched)
+        if out.missed or out.unmatched:
+            log.error("%d records and %d partials are in no final verdict: docs/metrics.md", out.missed, out.unmatched)
         for found in out.verdicts:
             if found.final:
                 metrics.windows_closed.labels(found.status).inc()

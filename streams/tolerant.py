@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from driftline.detectors.errors import RecordError
-from driftline.detectors.records import MAX_NAME, NESTED, PositionalPrediction, Prediction, Value, is_name
+from driftline.detectors.names import NAME_RULE, is_name
+from driftline.detectors.records import NESTED, PositionalPrediction, Prediction, Value
 from driftline.streams import event_times
 from driftline.streams.formats import refuse_envelope, refuse_foreign_bytes
 
@@ -65,8 +66,7 @@ def bad_name(model: str | None, version: str) -> RecordError | None:
     """What to say of a model or a version that can't be one's name."""
     for field, name in (("model", model), ("version", version)):
         if name is not None and not is_name(name):
-            wanted = f"1 to {MAX_NAME} printable characters and no '|'"
-            return RecordError("bad_name", field=field, found=name, wanted=wanted)
+            return RecordError("bad_name", field=field, found=name, wanted=NAME_RULE)
     return None
 
 

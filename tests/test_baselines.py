@@ -76,7 +76,9 @@ def test_a_baseline_that_comes_later_without_the_plans_signal_is_told_once(
 
     async def scenario() -> None:
         async with AIOKafkaConsumer(bootstrap_servers=broker.bootstrap_servers) as consumer:
-            follower = BaselineFollower(consumer, own.topics.baselines, 1, shared, Lookup(None))
+            follower = BaselineFollower(
+                consumer, own.topics.baselines, 1, shared, Lookup(None, Metrics("0").contradictions)
+            )
             await follower.catch_up()
             following = asyncio.create_task(follower.follow())
             for models, known in (([churn("1")], 1), ([churn("2")], 2), ([fraud()], 3)):
@@ -127,7 +129,7 @@ class Record:
 
 def following(*known: Baseline) -> tuple[BaselineFollower, Shared]:
     shared = Shared(watching(Plan(), *known), 1, 1, 2**20, Metrics("test"))
-    return BaselineFollower(None, "baselines", 1, shared, Lookup(None)), shared
+    return BaselineFollower(None, "baselines", 1, shared, Lookup(None, Metrics("0").contradictions)), shared
 
 
 def watched(shared: Shared) -> float | None:
@@ -174,7 +176,7 @@ def test_a_state_is_not_restored_before_the_baselines_that_were_published_until_
         try:
             await admin.create_topics([NewTopic("caught-up", 2, 1)])
             shared = Shared(watching(Plan()), 1, 1, 2**20, Metrics("test"))
-            follower = BaselineFollower(consumer, "caught-up", 2, shared, Lookup(None))
+            follower = BaselineFollower(consumer, "caught-up", 2, shared, Lookup(None, Metrics("0").contradictions))
             await follower.catch_up()
             following = asyncio.create_task(follower.follow())
             for baseline in (churn("1"), churn("2"), fraud()):
@@ -212,7 +214,7 @@ def test_baselines_that_were_deleted_and_made_again_are_read_from_their_beginnin
 
             await make(churn("1"), churn("2"))
             shared = Shared(watching(Plan()), 1, 1, 2**20, Metrics("test"))
-            follower = BaselineFollower(consumer, topic, 1, shared, Lookup(asking))
+            follower = BaselineFollower(consumer, topic, 1, shared, Lookup(asking, Metrics("0").contradictions))
             await follower.catch_up()
             following = asyncio.create_task(follower.follow())
             await admin.delete_topics([topic])

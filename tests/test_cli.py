@@ -15,6 +15,7 @@ import click
 import pytest
 
 from driftline.streams.cli import COMMANDS, EXIT_CODES, driftline, run
+from tests.logs import baselines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,23 @@ def test_every_command_exists_and_its_summary_is_the_lists(name: str) -> None:
     command = getattr(importlib.import_module(module), attribute)
     assert isinstance(command, click.Command)
     assert (command.help or "").lower().startswith(COMMANDS[name].summary.lower().rstrip("."))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["config", "show"], ["config", "schema"], ["baseline", "show", "baseline.json"], ["alerts", "--help"]],
+    ids=" ".join,
+)
+def test_a_command_whose_output_is_closed_ends_in_peace(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "baseline.json").write_bytes(baselines()[0].to_json())
+    reader, writer = os.pipe()
+    os.close(reader)  # as behind `| head -0`: the first line meets nobody
+    done = subprocess.run(
+        [sys.executable, "-m", "driftline.streams.cli", *arguments],
+        cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

@@ -91,6 +91,8 @@ def test_letters_are_listed_and_counted_by_reason_and_field(
         ["6", "unknown_model"],
         ["3", "invalid_json", "model", "text"],
     ]
+    assert run(["dead-letters", "--resend", "--reason", "unknown_modell", *here]) == 2
+    assert "'unknown_modell' is not one of" in capsys.readouterr().err
     assert run(["dead-letters", "--json", "--reason", "invalid_json", "--from-beginning", *here]) == 0
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(each["reason"], each["field"], each["value"]) for each in documents] == [

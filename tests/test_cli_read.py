@@ -143,6 +143,10 @@ def test_windows_are_printed_up_to_the_topics_end(broker: EmbeddedBroker, capsys
 def test_windows_are_summed_up_by_model_version_with_a_hint_where_they_are_too_short(
     broker: EmbeddedBroker, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    here = ["--bootstrap-servers", broker.bootstrap_servers]
+    assert run(["windows", "--summary", *here]) == 0
+    assert capsys.readouterr().out == "no verdict in topic 'windows' yet\n"
+
     def window(minute: int, n: int, status: str, *moved: str, version: str = "v3", final: bool = True) -> Verdict:
         signals = {name: signal_verdict(1e-9, drift=name in moved) for name in ("age", "plan")}
         place = Window(60_000 * minute, 60_000 * (minute + 1))
@@ -166,7 +170,6 @@ def test_windows_are_summed_up_by_model_version_with_a_hint_where_they_are_too_s
         *(window(minute, 20, "insufficient", version="v4") for minute in range(3)),
     ]
     publish(broker, "windows", encoded(*found))
-    here = ["--bootstrap-servers", broker.bootstrap_servers]
     assert run(["windows", "--summary", *here]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "churn v3",

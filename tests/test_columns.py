@@ -156,6 +156,18 @@ def test_models_of_the_same_names_are_each_read_by_their_own_markers() -> None:
     assert np.isnan(np.concatenate(x)).tolist() == [True, False, False, True]
 
 
+@pytest.mark.parametrize("value", [-999, -999.0, "-999", "-999.0", " -9.99e2"])
+@pytest.mark.parametrize("marker", ["-999", "-999.0"])
+def test_a_number_that_stands_for_a_missing_value_does_so_however_it_is_written(marker: str, value: Any) -> None:
+    known: dict[str, Any] = {"x": NumericColumn(np.arange(2000.0), markers=(marker, "")), "y": list(range(-1000, 1000))}
+    layout = Layout.of(fit("m", "1", known), Plan())
+    for features in ({"x": value, "y": -999}, {"x": value, "y": "-999"}):  # packed together, and one by one
+        seen = read(features, layout=layout)
+        x, y = (layout.numeric.index(name) for name in ("x", "y"))
+        assert np.isnan(seen.numeric[x]).tolist() == [True]
+        assert seen.numeric[y].tolist() == [-999.0]
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 def test_spelled_out_non_numbers_are_not_finite_but_of_the_right_type(value: str) -> None:
     assert cell("x", value) == "nonfinite"

@@ -29,11 +29,12 @@ def test_the_defaults_can_be_shown_and_read_again(tmp_path: Path) -> None:
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+model_names = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="|"), min_size=1, max_size=8)
 rule = st.fixed_dictionaries({}, optional={"threshold": st.floats(1e-300, 0.999), "enabled": st.booleans()})
 bounds = st.fixed_dictionaries({}, optional={"low": st.floats(-9.0, 0.0), "high": st.floats(0.0, 9.0)})
 rules = st.fixed_dictionaries({}, optional={"psi": rule, "marginal": rule, "range": bounds})
 models = st.dictionaries(
-    names,
+    model_names,
     st.fixed_dictionaries(
         {},
         optional={

@@ -297,7 +297,7 @@ def reasons_in_the_manual() -> list[str]:
 
 
 def test_the_manual_lists_no_other_reasons() -> None:
-    need_a_state = {"model_cap", "no_baseline_yet"}  # of the plan and of time, not of the record's bytes
+    need_a_state = {"no_baseline_yet"}  # of time, not of the record's bytes
     assert sorted(reasons_in_the_manual()) == sorted(REJECTED.keys() | need_a_state)
 
 

@@ -73,6 +73,8 @@ def test_the_hash_tells_plans_apart_and_nothing_else() -> None:
         ({"models": {"a.b": {"min_rows": -5}}}, "plan.models.a.b.min_rows = -5: expected `int` >= 1"),
         ({"window_ms": 2**62}, f"plan.window_ms = {2**62}: expected `int` <= 31622400000"),
         ({"default_model": "a|b"}, "plan.default_model = 'a|b'"),
+        ({"models": {"a|b": {"min_rows": 5}}}, "plan.models = {'a|b': {'min_rows': 5}}: expected `str` matching regex"),
+        ({"models": {"": {}}}, "plan.models = {'': {}}: expected `str` matching regex"),
         (
             {"detectors": {"range": {"threshold": 3}}},
             "range.threshold = 3.0: range does not use it; it takes enabled and",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -13,16 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.memory import Log, Record
+from driftline.streams.memory import Log, MemorySink, MemoryStore, Record, Session
+from driftline.streams.metrics import Metrics
+from driftline.streams.pump import KNOWN_S, Pump
 from driftline.streams.recreated import Lookup, bookmark_after, bookmark_of
+from driftline.streams.stages import ProfilingStage
+from driftline.streams.turns import Turns
 from driftline.streams.wire import Remains
 from tests.fleet import Workers, logged, publish, settings_for, topic_sizes
 from tests.logs import Shape, baselines, prediction_log, spread
-from tests.pump_bench import P0, Bench, in_a_loop
+from tests.pump_bench import P0, Bench, in_a_loop, rehearsal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from driftline.detectors.snapshot import Bookmark
     from driftline.streams.config import Settings
     from driftline.streams.wire import Raw
 
@@ -93,6 +98,81 @@ def test_the_same_log_is_never_refused_whatever_retention_and_compaction_took(
         await bench.drain()
 
     play()
+
+
+class CountingStore(MemoryStore):
+    """Notes which partitions' logs it was asked about."""
+
+    def __init__(self, session: Session, topic: str) -> None:
+        super().__init__(session, topic)
+        self.checked: list[int] = []
+
+    async def check(self, partition: int, bookmark: Bookmark) -> None:
+        self.checked.append(partition)
+        await super().check(partition, bookmark)
+
+
+class Successor:
+    """A worker that takes up partitions whose states one before it has saved, with a clock that is set by hand."""
+
+    def __init__(self, partitions: int) -> None:
+        source, self.now_s = rehearsal(partitions=partitions), 0.0
+        self.broker, self._shared = source.broker, source.shared
+        asyncio.run(self._read_and_saved(partitions))
+        self.pump, self.store = self._started()
+
+    def _started(self) -> tuple[Pump[Any], CountingStore]:
+        session = Session(self.broker)
+        store, turns = CountingStore(session, "predictions"), Turns(lambda: self.now_s)
+        stage, sink = ProfilingStage(self._shared), MemorySink(session)
+        return Pump(stage, sink, store, interval_s=10.0, idle_after_s=30.0, turns=turns), store
+
+    async def _read_and_saved(self, partitions: int) -> None:
+        pump, store = self._started()
+        for partition in range(partitions):
+            await pump.take(partition, store.poll(partition, 20))
+            await pump.checkpoint(partition)
+
+
+def test_of_partitions_that_are_taken_up_together_one_is_held_against_its_log() -> None:
+    """Each costs a few requests one after the other; a topic is made again as a whole."""
+    worker = Successor(4)
+
+    async def play() -> None:
+        worker.pump.own(range(4))
+        await worker.pump.tick()
+        await worker.pump.tick()
+
+    asyncio.run(play())
+    assert worker.store.checked == [0]
+
+
+def test_of_partitions_that_are_taken_up_later_one_is_held_against_its_log_again() -> None:
+    worker = Successor(4)
+
+    async def play() -> None:
+        worker.pump.own([0, 1])
+        await worker.pump.tick()
+        worker.now_s = KNOWN_S
+        worker.pump.own([0, 1, 2, 3])
+        await worker.pump.tick()
+
+    asyncio.run(play())
+    assert worker.store.checked == [0, 2]
+
+
+def test_a_log_that_ends_before_the_state_is_found_though_another_partition_was_just_checked() -> None:
+    worker = Successor(2)
+
+    async def play() -> None:
+        worker.pump.own([0, 1])
+        await worker.pump.tick()
+        worker.broker.logs["predictions", 1] = Log([], 0, 0)
+        await worker.pump.nudge(1, 0)
+
+    with pytest.raises(OperatorError, match=r"partition 1: the log ends at offset 0"):
+        asyncio.run(play())
+    assert worker.store.checked == [0, 1]
 
 
 def test_only_what_could_be_read_whole_is_remembered_and_never_what_lies_further_back() -> None:
@@ -173,7 +253,7 @@ def test_what_a_broker_has_is_held_against_a_bookmark(kafka: str, tmp_path: Path
         consumer = AIOKafkaConsumer(bootstrap_servers=kafka, max_partition_fetch_bytes=1)
         await consumer.start()
         try:
-            lookup, topic = Lookup(consumer), made.topics.predictions
+            lookup, topic = Lookup(consumer, Metrics("0").contradictions), made.topics.predictions
             log = spread(prediction_log(1, Shape(n=50)), 1)[0]
             end = len(log)
             for offset, record in enumerate(log):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from driftline.streams import table_store
 from driftline.streams.memory import Broker, MemorySink, Session
+from driftline.streams.metrics import Metrics
 from driftline.streams.recreated import Lookup
 from driftline.streams.table_store import Slot, TableStore
 from tests.pump_bench import in_a_loop
@@ -31,7 +32,9 @@ def store_on(answer: Callable[[], Coroutine[None, None, None]], asked: list[tupl
 
     thread = SimpleNamespace(_consumer=SimpleNamespace(commit=commit), thread_loop=asyncio.get_running_loop())
     app = SimpleNamespace(consumer=SimpleNamespace(_thread=thread))
-    return TableStore(app, "predictions", None, MemorySink(Session(Broker({}))), Lookup(None))
+    return TableStore(
+        app, "predictions", None, MemorySink(Session(Broker({}))), Lookup(None, Metrics("0").contradictions)
+    )
 
 
 async def taken() -> None:
@@ -82,7 +85,9 @@ async def test_ends_are_asked_for_anew_and_left_out_where_no_broker_tells(monkey
 
     thread = SimpleNamespace(_consumer=SimpleNamespace(end_offsets=end_offsets), thread_loop=asyncio.get_running_loop())
     app = SimpleNamespace(consumer=SimpleNamespace(_thread=thread))
-    store = TableStore(app, "predictions", None, MemorySink(Session(Broker({}))), Lookup(None))
+    store = TableStore(
+        app, "predictions", None, MemorySink(Session(Broker({}))), Lookup(None, Metrics("0").contradictions)
+    )
     assert await store.ends([3]) == {3: 7}
     ends[TopicPartition("predictions", 3)] = 9
     assert await store.ends([3]) == {3: 9}
@@ -95,7 +100,9 @@ async def test_what_is_not_assigned_any_more_has_neither_position_nor_end() -> N
     consumer, mine, lost = AIOKafkaConsumer(), TopicPartition("predictions", 0), TopicPartition("predictions", 1)
     consumer.assign([mine])
     app = SimpleNamespace(consumer=SimpleNamespace(_thread=SimpleNamespace(_consumer=consumer)))
-    store = TableStore(app, "predictions", None, MemorySink(Session(Broker({}))), Lookup(None))
+    store = TableStore(
+        app, "predictions", None, MemorySink(Session(Broker({}))), Lookup(None, Metrics("0").contradictions)
+    )
     with pytest.raises(AssertionError, match="not assigned"):
         consumer.highwater(lost)  # aiokafka's own question ends whoever asks in the middle of a rebalance
     assert (store.position(1), store.end(1)) == (0, None)
@@ -123,7 +130,9 @@ def test_a_slot_holds_the_last_value_whatever_was_there_before(values: list[byte
 async def test_what_was_saved_is_loaded_over_what_the_changelog_gave_back() -> None:
     table = SimpleNamespace(name="state", data={b"3/a": b"old", b"3/b": b"kept", b"31/a": b"another's"})
     broker = Broker({"state": 32})
-    store = TableStore(None, "predictions", table, MemorySink(Session(broker)), Lookup(None))
+    store = TableStore(
+        None, "predictions", table, MemorySink(Session(broker)), Lookup(None, Metrics("0").contradictions)
+    )
     for newer in (b"new", b"newer than that", b"newest"):
         await store.save(3, [(b"a", newer), (b"c", newer), (b"", b"own")])
     await store.save(3, [(b"c", b"")])

@@ -50,7 +50,9 @@ def printed(name: str) -> Iterator[str]:
     yield from letter_lines(letter).split("\n", 1)
     yield letter_json(letter)
     yield from map(printable, tables(status(name)))
-    yield from shown(load_settings(None, {"DRIFTLINE_PLAN__MODELS": json.dumps({name: {}})})).splitlines()
+    yield from shown(
+        load_settings(None, {"DRIFTLINE_PLAN__MODELS": json.dumps({"m": {"signals": {name: {}}}})})
+    ).splitlines()
 
 
 def status(name: str) -> Status:

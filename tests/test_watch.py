@@ -6,8 +6,8 @@ import pytest
 from driftline.detectors.baseline import Baseline
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.fit import fit
+from driftline.detectors.names import is_name
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import is_name
 from driftline.detectors.watch import MAX_REPLACED, Watch
 from tests.logs import plain, watching
 
