@@ -7,18 +7,20 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
 
 from driftline.detectors.partials import Partial
+from driftline.detectors.plan import plan_from
 from driftline.streams import wire
 from tests.chaos_input import CENTURY_MS, MAX_AHEAD_MS, Disturbed, Tally, Value
 from tests.chaos_log import LATENESS_MS, START_MS, WINDOW_MS, Fleet, build_fleet, compact
 from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage, equal
 from tests.chaos_view import until
-from tests.fleet import expected, publish, records_on, states_saved, verdicts_complete
+from tests.fleet import Outcome, expected, publish, records_on, states_saved, verdicts_complete
+from tests.logs import watching
 from tests.onlooker import Onlooker, by_label, read
 from tests.test_event_times import SPELLINGS
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from driftline.streams.config import Settings
-    from tests.fleet import Outcome
 
 SPELL = list(SPELLINGS.values())
 BAD_SHARE = 0.02
@@ -153,12 +154,21 @@ def _cut(fleet: Fleet, at_ms: int) -> list[int]:
 
 
 async def silent_log(settings: Settings, size: Size) -> Log:
-    """Topics and baselines only; the records come phase by phase."""
+    """Topics and baselines only; the records come phase by phase, and only then is it known what follows from them."""
     fleet = build_fleet(*size)
-    wanted = await asyncio.to_thread(expected, fleet.watch, fleet.log(settings.topics.predictions))
+    fleet.plan = fleet.plan | {"idle_after_ms": int(1000 * IDLE_AFTER_S)}
+    fleet.watch = watching(plan_from(fleet.plan), *fleet.baselines)
     await fleet.create_topics(settings)
     await publish(settings, fleet.baselines, [])
-    return Log(fleet, wanted)
+    return Log(fleet, Outcome())
+
+
+async def _on_the_broker(stage: Stage) -> list[list[Any]]:
+    """The log with the broker's append times, by partition: on them depends which windows are final without whom."""
+    log: list[list[Any]] = [[] for _ in range(stage.fleet.partitions)]
+    async for record in records_on(stage.settings, stage.settings.topics.predictions):
+        log[record.partition].append(record)
+    return log
 
 
 async def _publish(stage: Stage, phase: Phase) -> None:
@@ -221,6 +231,7 @@ async def silence(stage: Stage) -> str:
     assert n_one > 0
     assert n_all > n_one
     await _publish(stage, Phase(alone, ends))
+    stage.wanted = await asyncio.to_thread(expected, fleet.watch, await _on_the_broker(stage))
     return (
         f"{n - 1} of {n} idle: {n_one} windows judged provisionally after {one_s:.1f} s; "
         f"all idle: {n_all} after {all_s:.1f} s (idle_after_ms = {1000 * IDLE_AFTER_S:g})"
@@ -239,9 +250,8 @@ FAULTS = (
     Fault(
         "silence",
         "all partitions but one idle, then all",
-        f"provisional verdicts within {JUDGING_S:g} s of idle_after_ms, final ones {EQUAL} afterwards",
+        f"provisional verdicts within {JUDGING_S:g} s of idle_after_ms, final ones afterwards {EQUAL}, on the same append times",
         silence,
-        environment={"DRIFTLINE_PLAN__IDLE_AFTER_MS": f"{1000 * IDLE_AFTER_S:.0f}"},
         log=silent_log,
     ),
 )
