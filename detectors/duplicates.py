@@ -33,10 +33,12 @@ from driftline.detectors.records import Prediction
 
 SAMPLE = 128
 """Distinct records that a window samples."""
+MOST_UNSORTED = 4 * SAMPLE
 NO_ID = -1
 NO_KEY = np.uint64(2**64 - 1)
 _HALF = np.uint64(32)
 _HEAD = struct.Struct("<QH")
+_NONE, _ONCE = np.empty(0, np.uint64), np.empty(0, np.int64)
 
 
 def id_hashes(predictions: Sequence[Prediction]) -> I64:
@@ -51,7 +53,7 @@ def id_hashes(predictions: Sequence[Prediction]) -> I64:
     return np.array([NO_ID if each is None else crc32(str(each).encode()) for each in ids], np.int64)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Duplicates:
     """Repetitions in one window.
 
@@ -59,36 +61,52 @@ class Duplicates:
     ----------
     n
         Records with an id.
-    times
-        How often each sampled record came, by its hash of 64 bits, of which that of its id is the upper half.
+    keys, times
+        The sampled records' keys, ascending, and how often each came.
+    unsorted
+        Keys of records that are not in the sample yet, each as often as it came.
     """
 
     n: int = 0
-    times: dict[int, int] = field(default_factory=dict)
+    keys: U64 = field(default_factory=lambda: _NONE)
+    times: I64 = field(default_factory=lambda: _ONCE)
+    unsorted: list[U64] = field(default_factory=list)
 
     def add(self, keys: U64) -> None:
         """Count records by their keys: see ``record_keys``."""
         keys = keys[keys != NO_KEY]
-        if not keys.size:
-            return
         self.n += keys.size
-        if len(self.times) >= SAMPLE:
-            keys = keys[keys <= np.uint64(max(self.times))]
-        times = self.times
-        for key in keys.tolist():
-            times[key] = times.get(key, 0) + 1
-        if len(times) > SAMPLE:
-            self.times = _smallest(times)
+        if self.keys.size == SAMPLE:
+            keys = keys[keys <= self.keys[-1]]
+        if keys.size:
+            self.unsorted.append(keys)
+            if sum(map(len, self.unsorted)) > MOST_UNSORTED:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Take what is unsorted into the sample."""
+        if not self.unsorted:
+            return
+        added = np.concatenate(self.unsorted)
+        added.sort()
+        self.unsorted = []
+        if self.keys.size or (added[1:] == added[:-1]).any():
+            times = np.concatenate([self.times, np.ones(added.size, np.int64)])
+            self.keys, self.times = _smallest(np.concatenate([self.keys, added]), times)
+        else:
+            self.keys = added[:SAMPLE]
+            self.times = np.ones(self.keys.size, np.int64)
 
     @classmethod
     def merged(cls, parts: Iterable["Duplicates"]) -> "Duplicates":
         """Add up partitions' samples, in whatever order."""
-        n, times = 0, dict[int, int]()
+        n, keys, times = 0, [_NONE], [_ONCE]
         for part in parts:
+            part._settle()  # noqa: SLF001 - of this class
             n += part.n
-            for key, count in part.times.items():
-                times[key] = times.get(key, 0) + count
-        return cls(n, _smallest(times))
+            keys.append(part.keys)
+            times.append(part.times)
+        return cls(n, *_smallest(np.concatenate(keys), np.concatenate(times)))
 
     def repeated(self, n: int) -> float:
         """Share of a window's n records that repeat another one.
@@ -97,11 +115,12 @@ class Duplicates:
         --------
         Of eight records six have an id; of the sampled three, one came twice.
 
-        >>> Duplicates(6, {1: 2, 2: 1}).repeated(8)
+        >>> Duplicates(6, np.array([1, 2], np.uint64), np.array([2, 1])).repeated(8)
         0.25
         """
-        sampled = sum(self.times.values())
-        return (1 - len(self.times) / sampled) * self.n / n if sampled and n else 0.0
+        self._settle()
+        sampled = int(self.times.sum())
+        return (1 - self.times.size / sampled) * self.n / n if sampled and n else 0.0
 
     def design_effect(self, n: int) -> float:
         r"""Variance of a window's counts over that of n different records: :math:`\sum c_i^2 / \sum c_i`, 1 without ids.
@@ -110,19 +129,21 @@ class Duplicates:
         --------
         Everything came twice; then one of three sampled records is a repetition.
 
-        >>> Duplicates(4, {1: 2, 2: 2}).design_effect(4), Duplicates(6, {1: 2, 2: 1}).design_effect(6)
+        >>> keys = np.array([1, 2], np.uint64)
+        >>> Duplicates(4, keys, np.array([2, 2])).design_effect(4), Duplicates(6, keys, np.array([2, 1])).design_effect(6)
         (2.0, 1.666667)
         """
-        first, second = (sum(count**power for count in self.times.values()) for power in (1, 2))
+        self._settle()
+        first, second = int(self.times.sum()), int((self.times * self.times).sum())
         return 1.0 + (second / first - 1) * self.n / n if first and n else 1.0
 
     def dump(self) -> bytes:
         """As bytes: the number of records, the sample in order, and its counts where any is above 1."""
         if not self.n:
             return b""
-        keys = np.array(sorted(self.times), "<u8")
-        counts = np.array([self.times[key] for key in keys.tolist()], "<u4")
-        return _HEAD.pack(self.n, keys.size) + keys.tobytes() + (counts.tobytes() if (counts > 1).any() else b"")
+        self._settle()
+        counts = self.times.astype("<u4").tobytes() if (self.times > 1).any() else b""
+        return _HEAD.pack(self.n, self.keys.size) + self.keys.astype("<u8").tobytes() + counts
 
     @classmethod
     def load(cls, raw: bytes) -> "Duplicates":
@@ -137,12 +158,14 @@ class Duplicates:
             return cls()
         try:
             n, size = _HEAD.unpack_from(raw)
-            keys = np.frombuffer(raw, "<u8", size, _HEAD.size).tolist()
+            keys = np.frombuffer(raw, "<u8", size, _HEAD.size).astype(np.uint64)
             rest = raw[_HEAD.size + 8 * size :]
-            counts = np.frombuffer(rest, "<u4").tolist() if rest else [1] * size
-            return cls(n, dict(zip(keys, counts, strict=True)))
+            times = np.frombuffer(rest, "<u4").astype(np.int64) if rest else np.ones(size, np.int64)
         except (struct.error, ValueError) as error:
             raise DamagedState(f"sample of records: {error}") from error
+        if times.size != size:
+            raise DamagedState(f"sample of records: {size} keys, {times.size} counts")
+        return cls(n, keys, times)
 
 
 def is_sample(raw: bytes) -> bool:
@@ -150,7 +173,7 @@ def is_sample(raw: bytes) -> bool:
 
     Examples
     --------
-    >>> is_sample(Duplicates(6, {1: 2, 2: 1}).dump()), is_sample(b""), is_sample(b"123")
+    >>> is_sample(Duplicates(6, np.array([1, 2], np.uint64), np.array([2, 1])).dump()), is_sample(b""), is_sample(b"123")
     (True, True, False)
     """
     size = _HEAD.unpack_from(raw)[1] if len(raw) >= _HEAD.size else SAMPLE + 1
@@ -208,5 +231,8 @@ def thinned(counts: I64, design_effect: F64) -> I64:
     return np.diff(sums, axis=1, prepend=0)
 
 
-def _smallest(times: dict[int, int]) -> dict[int, int]:
-    return {key: times[key] for key in sorted(times)[:SAMPLE]} if len(times) > SAMPLE else times
+def _smallest(keys: U64, times: I64) -> tuple[U64, I64]:
+    """The smallest keys, ascending, each with all of its times."""
+    distinct, place = np.unique(keys, return_inverse=True)
+    summed = np.bincount(place, times, distinct.size).astype(np.int64)
+    return distinct[:SAMPLE], summed[:SAMPLE]

@@ -41,16 +41,16 @@ def test_the_sample_holds_the_smallest_hashes_counted_whole_however_the_log_is_c
 ) -> None:
     found = sampled(ids, cuts)
     times = Counter((each * 7919 % 1009) << 32 | each for each in ids if each >= 0)
-    assert found.times == dict(sorted(times.items())[:SAMPLE])
-    assert found.n == sum(times.values())
-    assert Duplicates.load(found.dump()) == found
-    assert found.dump() == sampled(ids).dump()
+    loaded = Duplicates.load(found.dump())
+    assert dict(zip(loaded.keys.tolist(), loaded.times.tolist(), strict=True)) == dict(sorted(times.items())[:SAMPLE])
+    assert loaded.n == sum(times.values())
+    assert loaded.dump() == found.dump() == sampled(ids).dump()
 
 
 @given(ids=logs, parts=st.integers(1, 5))
 def test_partitions_add_up_to_the_sample_of_all(ids: list[int], parts: int) -> None:
     own = [sampled(ids[place::parts]) for place in range(parts)]
-    assert Duplicates.merged(own) == Duplicates.merged(own[::-1]) == Duplicates.merged([sampled(ids)])
+    assert len({Duplicates.merged(each).dump() for each in (own, own[::-1], [sampled(ids)])}) == 1
 
 
 @given(st.binary(max_size=60))

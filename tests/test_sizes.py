@@ -45,7 +45,7 @@ def partial_of(layout: Layout, seed: int, start_ms: int = START_MS, partition: i
     return Partial(
         model="churn", version="1", start_ms=start_ms, partition=partition, baseline=layout.baseline.hash, upto=2**53,
         vector=little_endian(vector), itemsize=vector.itemsize, changes=changes,
-        new_levels=new_levels(layout, "\x01"), duplicates=Duplicates(2**53, {2**64 - 1 - key: 2**32 - 1 for key in range(SAMPLE)}).dump(),
+        new_levels=new_levels(layout, "\x01"), duplicates=Duplicates(2**53, np.arange(2**64 - 1 - SAMPLE, 2**64 - 1, dtype=np.uint64), np.full(SAMPLE, 2**32 - 1)).dump(),
         appended_ms=2**45 + seed,
     )  # fmt: skip
 
