@@ -39,13 +39,18 @@ def event_times(timestamps: Sequence[float | str | None], appended_ms: I64) -> I
     >>> event_times(moment, np.full(6, 7)).tolist()
     [1700000000000, 1700000000000, 1700000000000, 1700000000000, 7, -1]
     """
-    if set(map(type, timestamps)) == {int}:
-        try:
-            return _scaled(np.array(timestamps, np.int64))
-        except OverflowError:
-            pass
-    own = appended_ms.tolist()
-    return np.array([event_time(stamp, at_ms) for stamp, at_ms in zip(timestamps, own, strict=True)], np.int64)
+    odd = [
+        row
+        for row, stamp in enumerate(timestamps)
+        if not isinstance(stamp, int) or not 0 <= stamp < _TOO_LATE  # type: ignore[unreachable]
+    ]  # mypy takes an integer for no float
+    usual = list(timestamps)
+    for row in odd:
+        usual[row] = 0
+    found = _scaled(np.array(usual, np.int64))
+    for row in odd:
+        found[row] = event_time(timestamps[row], int(appended_ms[row]))
+    return found
 
 
 def event_time(stamp: float | str | None, appended_ms: int) -> int:
@@ -119,13 +124,12 @@ def _integer(value: object) -> int:
 
 
 def _scaled(stamps: I64) -> I64:
-    """Integers of any unit as milliseconds, rounded down; negative ones as -1."""
-    if stamps.min() >= _S and stamps.max() < _MS:
+    """Integers of any unit, none of them negative, as milliseconds, rounded down."""
+    if ((stamps >= _S) & (stamps < _MS)).all():
         return stamps
     scaled = np.where(stamps < _S, stamps * 1000, stamps)
     scaled = np.where(stamps >= _MS, stamps // 1000, scaled)
-    scaled = np.where(stamps >= _US, stamps // 1_000_000, scaled)
-    return np.where(stamps < 0, -1, scaled)
+    return np.where(stamps >= _US, stamps // 1_000_000, scaled)
 
 
 class _Unclear(ValueError):  # noqa: N818 - named for what was met
