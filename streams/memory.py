@@ -239,7 +239,7 @@ class MemoryStore:
         """See that the log is the one that a bookmark was read from."""
         log = self._broker.logs[self._topic, partition]
         found = next(iter(log.read(bookmark.offset, 1)), None)
-        what = contradiction(bookmark, LogView(log.start, log.end, found))
+        what = contradiction(bookmark, LogView(log.end, found))
         if what is not None:
             raise other_log(self._topic, partition, what)
 
