@@ -121,17 +121,18 @@ class Pump(Generic[S]):
             held.unacknowledged.append(await self._sink.send(record))
 
     def _restore(self, partition: int) -> Held[S]:
+        place = self._store.topic, partition
         chunks, saved = Chunks.joined(self._store.load(partition))
         state, damaged = self._stage.restore(partition, saved)
         for error in damaged.values():
-            log.error("partition %d: %s; left out, the log is read again from its beginning", partition, error)
+            log.error("%s[%d]: %s; left out, the log is read again from its beginning", *place, error)
         now = self._clock()
         held = self._held[partition] = Held(
             state, now + self._interval_s, now, bool(saved), state.next_offset, list(damaged), chunks
         )
         held.saved_bookmark = state.bookmark
         held.turn, held.used_at = self._turns.taken, now
-        log.info("partition %d: goes on at offset %d", partition, state.next_offset)
+        log.info("%s[%d]: goes on at offset %d", *place, state.next_offset)
         return held
 
     async def _is_contiguous(self, partition: int, held: Held[S], offset: int) -> bool:
@@ -160,7 +161,8 @@ class Pump(Generic[S]):
         if start <= expected:
             return
         if held.has_begun:
-            log.error("partition %d: offsets %d to %d are gone from the log", partition, expected, start - 1)
+            place = self._store.topic, partition, start - expected, expected, start - 1
+            log.error("%s[%d]: %d records lost, offsets %d to %d: retention took them before they were read", *place)
             self._stage.gap(partition, start - expected)
         held.state.next_offset = start
 

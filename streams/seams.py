@@ -66,6 +66,11 @@ class Sink(Protocol):
 class Store(Protocol):
     """Where a stage's states and committed offsets are kept, and where its reading can be moved."""
 
+    @property
+    def topic(self) -> str:
+        """The topic that the stage reads."""
+        ...
+
     def load(self, partition: int) -> Mapping[bytes, bytes]:
         """The saved values of a partition."""
         ...

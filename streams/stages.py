@@ -264,9 +264,9 @@ class VerdictStage:
         return verdict_snapshot.dump(state, self._shared.watch)
 
     def gap(self, partition: int, lost: int) -> None:
-        """Count and tell of partials that retention took: the windows they belong to may lack a part."""
+        """Count partials that retention took: the windows they belong to may lack a part."""
+        del partition
         self._shared.metrics.lost_partials.inc(lost)
-        log.error("partials partition %d: %d records gone; some windows may be judged without a part", partition, lost)
 
     def released(self, state: FleetState) -> None:
         """Remove the series of model versions that another worker judges from now on."""
