@@ -163,7 +163,7 @@ class Pump(Generic[S]):
         if held.has_begun:
             place = self._store.topic, partition, start - expected, expected, start - 1
             log.error("%s[%d]: %d records lost, offsets %d to %d: retention took them before they were read", *place)
-            self._stage.gap(partition, start - expected)
+            self._stage.gap(start - expected)
         held.state.next_offset = start
 
     def progress(self, partition: int, end: int) -> Progress:

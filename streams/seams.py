@@ -149,7 +149,7 @@ class Stage(Protocol[S]):
         """Values to save, the partition's own last."""
         ...
 
-    def gap(self, partition: int, lost: int) -> None:
+    def gap(self, lost: int) -> None:
         """Be told that the log lacks so many offsets that the state had not seen."""
         ...
 
