@@ -61,7 +61,8 @@ class Earlier:
         """Drop partials by which no window can be final, for no silence followed them; return whether there were any.
 
         A window is final where the partition is idle, or has closed it and so sent its last partial. What is left is
-        bounded by the silences in the partition's log, however often it seemed silent to a clock.
+        bounded by the silences in the partition's log, and by the windows of append time in which it stood, since the
+        append time up to which all partitions are known; however often it seemed silent to a clock.
         """
         found = False
         for place in [each for each in self.partials if each[1] == mark.partition]:

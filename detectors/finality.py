@@ -4,7 +4,8 @@ A window is final at the smallest append time A at which
 
 - at least one partition has closed it by records that were appended up to A, and
 - every other partition has closed it too, or is idle at A: no record was appended to it in the ``idle_after_ms`` up to
-  A, while one of those that have closed it was not silent itself.
+  A, or its event time stands and A lies between its last record of a window of append time and the record that follows;
+  while one of those that have closed it was not silent itself.
 
 A partition that has closed the window gives its complete part. An idle one gives its records that were appended up to
 A; what it adds later comes too late. Marks carry the facts that this takes: at which append time a partition closed
@@ -92,6 +93,23 @@ def moments(marks: Mapping[int, Mark], final_ms: int) -> list[Moment]:
     return found
 
 
+def undecided_from(marks: Mapping[int, Mark], final_ms: int) -> int:
+    """Append time before which no window that ends after ``final_ms`` can have its moment: nobody had closed it.
+
+    Examples
+    --------
+    Partition 0 has closed nothing further up to 50 000, as far as is known, and partition 1 closed a window at 47 000.
+
+    >>> undecided_from({0: Mark(0, 2, 60, appended_ms=50_000), 1: Mark(1, 2, 120, closings=((120, 47_000, 0),))}, 60)
+    47000
+    """
+    if not marks or len(marks) < next(iter(marks.values())).partitions:
+        return 0
+    end_ms = _next_end(marks, final_ms)
+    closed = {place: None if end_ms is None else _closed(mark, end_ms) for place, mark in marks.items()}
+    return min(each[1] if (each := closed[place]) else mark.appended_ms for place, mark in marks.items())
+
+
 def dragged_ms(marks: Mapping[int, Mark], distance_ms: int) -> int:
     """End of the windows that are final where timestamps are the producers', and the log can't tell who is idle.
 
@@ -111,6 +129,22 @@ def dragged_ms(marks: Mapping[int, Mark], distance_ms: int) -> int:
         place for place, mark in marks.items() if mark.idle and NO_TIME in (mark.appended_ms, foremost.appended_ms)
     }
     return min(max(mark.closed_ms, least_ms) if place in dragged else mark.closed_ms for place, mark in marks.items())
+
+
+def holders(marks: Mapping[int, Mark], final_ms: int, distance_ms: int) -> list[int]:
+    """Partitions that have not closed what is to be final next, if another is a distance ahead of what is final.
+
+    Examples
+    --------
+    Partition 2 has told nothing yet.
+
+    >>> holders({0: Mark(0, 3, 600), 1: Mark(1, 3, 60)}, 60, 300), holders({0: Mark(0, 3, 600)}, 60, 900)
+    ([1, 2], [])
+    """
+    foremost = max(marks.values(), key=attrgetter("closed_ms"), default=None)
+    if foremost is None or foremost.closed_ms < final_ms + distance_ms:
+        return []
+    return [place for place in range(foremost.partitions) if place not in marks or marks[place].closed_ms <= final_ms]
 
 
 def without(mark: Mark, past: Moment) -> Mark:

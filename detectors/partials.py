@@ -163,6 +163,8 @@ class Mark(msgspec.Struct, frozen=True, tag="mark"):
     def parts(self) -> Iterator["Mark"]:
         """The same in several marks of bounded size, to be sent in this order: a window is closed after all silences.
 
+        Only the last one says how far the log is known.
+
         Examples
         --------
         >>> [part.closed_ms for part in Mark(0, 1, 9999, closings=tuple((end, 0, 0) for end in range(1, 2001))).parts()]
@@ -171,10 +173,13 @@ class Mark(msgspec.Struct, frozen=True, tag="mark"):
         if len(self.idle_spans) + len(self.closings) <= FACTS:
             yield self
             return
+        unknown_ms = min(self.appended_ms, 0)
         for start in range(0, len(self.idle_spans), FACTS):
             spans = self.idle_spans[start : start + FACTS]
-            yield msgspec.structs.replace(self, closed_ms=0, closings=(), idle_spans=spans)
+            yield msgspec.structs.replace(self, closed_ms=0, appended_ms=unknown_ms, closings=(), idle_spans=spans)
         for start in range(0, len(self.closings), FACTS):
             some = self.closings[start : start + FACTS]
-            yield msgspec.structs.replace(self, closed_ms=some[-1][0], closings=some, idle_spans=())
+            yield msgspec.structs.replace(
+                self, closed_ms=some[-1][0], appended_ms=unknown_ms, closings=some, idle_spans=()
+            )
         yield msgspec.structs.replace(self, closings=(), idle_spans=())

@@ -123,7 +123,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_open_windows
         Windows of a model version that may be open at once in a partition; the lateness decides how many there are.
     max_provisional_windows
-        How many windows idle partitions may hold back from being final where timestamps are the producers' (CreateTime).
+        How many windows a partition that closes none holds back from being final; with CreateTime, an idle one too.
     default_model
         Model of records that do not name one.
     policy, detectors, models

@@ -15,7 +15,7 @@ from driftline.detectors.cell import Cell
 from driftline.detectors.intake import Profiled, take_in
 from driftline.detectors.names import is_name
 from driftline.detectors.partials import Mark, Partial
-from driftline.detectors.pieces import Facts, Piece
+from driftline.detectors.pieces import Closing, Facts, Piece
 from driftline.detectors.plan import Plan
 from driftline.detectors.records import Batch, Flush
 from driftline.detectors.rows import Rows, by_model, coded
@@ -99,17 +99,18 @@ def _take(state: PartitionState, batch: Batch, watch: Watch, facts: Facts, out: 
     """Take in records among which is no flush mark."""
     fresh = int(batch.offsets.searchsorted(state.next_offset))
     out.skipped += fresh
-    idle_after_ms = watch.plan.idle_after_ms if state.partitions > 1 else None  # a lone partition delays nobody
-    for piece in _usable(state, batch, fresh, watch, out).cut(batch, idle_after_ms):
-        if piece.is_after_silence:
+    usable, is_alone = _usable(state, batch, fresh, watch, out), state.partitions == 1  # so it delays nobody
+    for piece in [usable.uncut()] if is_alone else usable.cut(batch, state.clock, watch.plan):
+        if piece.places.size and not is_alone:
             first_ms = int(piece.clock_ms[0])
             _tell_silence(state, first_ms, int(batch.offsets[piece.places[0]]), watch.plan, facts, out)
-            state.clock = structs.replace(state.clock, since_ms=first_ms)
+            if piece.is_after_silence:
+                state.clock = structs.replace(state.clock, since_ms=first_ms)
         groups, horizon_ms, closing = _grouped(state, batch, piece, watch.plan)
         cells = ((state.cells.setdefault(rows.key, Cell(rows.key)), rows) for rows in groups)
         take_in(cells, batch, horizon_ms, watch, out)
         _close(state, closing, watch, facts, out)
-        state.clock = piece.clock_after(state.clock, batch)
+        state.clock = piece.clock_after(state.clock, batch, watch.plan.window_ms)
     state.next_offset = max(state.next_offset, batch.next_offset)
 
 
@@ -136,7 +137,8 @@ def _flush(state: PartitionState, flush: Flush, watch: Watch, facts: Facts, out:
         out,
     )
     clock = state.clock
-    state.clock = Clock(appended_ms, flush.log_append, flush.offset + 1, clock.silences, clock.since_ms)
+    stood = clock.passed(np.array([appended_ms]), plan.window_ms)
+    state.clock = Clock(appended_ms, flush.log_append, flush.offset + 1, clock.silences, clock.since_ms, stood)
 
 
 def provisional(state: PartitionState) -> Profiled:
@@ -151,7 +153,7 @@ def idle_through(state: PartitionState, through_ms: int, plan: Plan) -> Profiled
 
     The mark says from when on the partition was idle, if it was. The state stays as it is.
     """
-    since = state.clock.idle_from(plan.idle_after_ms)
+    since = state.clock.idle_from(plan)
     out = Profiled()
     if since is not None and since <= through_ms:
         out.mark = _idle_mark(state, through_ms, (since, through_ms + 1))
@@ -162,19 +164,6 @@ def _idle_mark(state: PartitionState, appended_ms: int, *spans: tuple[int, int])
     return Mark(
         state.partition, state.partitions, state.closed_ms, idle=True, appended_ms=appended_ms, idle_spans=spans
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """Where in a batch the watermark passed which window ends: running highest event and append times, and offsets."""
-
-    highest_ms: I64
-    clock_ms: I64
-    offsets: I64
-
-    def row(self, due_ms: int) -> int:
-        """The first record at which the highest event time reached a moment."""
-        return int(self.highest_ms.searchsorted(due_ms))
 
 
 def _usable(state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: Profiled) -> Piece:
@@ -194,8 +183,8 @@ def _usable(state: PartitionState, batch: Batch, fresh: int, watch: Watch, out: 
 
 
 def _tell_silence(state: PartitionState, until_ms: int, offset: int, plan: Plan, facts: Facts, out: Profiled) -> None:
-    """Send the open windows as they stood while the partition was silent, and say when it was."""
-    since_ms = state.clock.idle_from(plan.idle_after_ms)
+    """Send the open windows as they stood while the partition was idle, if it was, and say when."""
+    since_ms = state.clock.idle_from(plan)
     if since_ms is None or since_ms >= until_ms:
         return
     out.partials += _open_windows(state, offset)
@@ -271,7 +260,9 @@ def _close(state: PartitionState, closing: Closing, watch: Watch, facts: Facts, 
     closed_after = window_start(np.maximum(closing.highest_ms - plan.lateness_ms, 0), plan.window_ms)
     witness_ms = state.clock.since_ms + plan.idle_after_ms
     facts.closings += closings(state.closed_ms, closed_after, closing.clock_ms, witness_ms)
-    state.closed_ms, state.clock = closed_ms, structs.replace(state.clock, silences=0)
+    state.closed_ms = closed_ms
+    last_ms = int(closing.clock_ms[closed_after.searchsorted(closed_after[-1])])
+    state.clock = structs.replace(state.clock, appended_ms=last_ms, silences=0, stood=0)
     for cell in state.cells.values():
         for start_ms in sorted(start for start in cell.windows if start + plan.window_ms <= closed_ms):
             row = closing.row(start_ms + plan.window_ms + plan.lateness_ms)

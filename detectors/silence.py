@@ -9,6 +9,7 @@ import numpy as np
 
 from driftline.detectors.arrays import I64, Mask
 from driftline.detectors.partials import Closed
+from driftline.detectors.plan import Plan
 from driftline.detectors.windows import NO_TIME
 
 USUAL_SILENCES = 8
@@ -31,6 +32,8 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
         How often the partition was silent since it last closed a window.
     since_ms
         Append time of the first record after the last silence; ``NO_TIME`` if there was none.
+    stood
+        How often append time has passed from one window to another since the partition last closed one.
     """
 
     appended_ms: int = NO_TIME
@@ -38,33 +41,56 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     upto: int = 0
     silences: int = 0
     since_ms: int = NO_TIME
+    stood: int = 0
 
     @property
     def through_ms(self) -> int:
         """Append time up to which the log is known, 0 before the first record; ``NO_TIME`` after a producer's."""
         return max(0, self.appended_ms) if self.by_broker else NO_TIME
 
-    def idle_from(self, idle_after_ms: int) -> int | None:
+    def stands(self, plan: Plan) -> bool:
+        """Whether records came for ``max_provisional_windows`` windows of append time, and no window was closed."""
+        return self.by_broker and self.stood >= plan.max_provisional_windows
+
+    def idle_from(self, plan: Plan) -> int | None:
         """Append time from which the partition counts as idle if no record follows; None where its log can't tell.
 
         The open windows are sent at every silence. So that their number is bounded even if event time stands still,
-        the required silence grows once there were many while no window closed.
+        the required silence grows once there were many while no window closed. But a partition whose records go on to
+        bear an old time must not hold back the others for ever: once it stands, it counts as idle between the last
+        record of each window of append time and the record that follows, however soon that is.
 
         Examples
         --------
-        >>> Clock(1_000, upto=7).idle_from(30_000), Clock(1_000, upto=7, silences=8).idle_from(30_000)
+        >>> plan = Plan(window_ms=60_000, idle_after_ms=30_000, max_provisional_windows=60)
+        >>> Clock(1_000, upto=7).idle_from(plan), Clock(1_000, upto=7, silences=8).idle_from(plan)
         (31000, 61000)
-        >>> Clock(1_000, by_broker=False, upto=7).idle_from(30_000) is None
+        >>> Clock(1_000, by_broker=False, upto=7).idle_from(plan) is None
         True
+        >>> Clock(1_000, upto=7, silences=8, stood=60).idle_from(plan)
+        59999
 
         A partition that never held a record has been silent all the time.
 
-        >>> Clock().idle_from(30_000)
+        >>> Clock().idle_from(plan)
         29999
         """
         if not self.by_broker:
             return None
-        return self.appended_ms + (idle_after_ms << min(max(0, self.silences + 1 - USUAL_SILENCES), MOST_DOUBLINGS))
+        doublings = min(max(0, self.silences + 1 - USUAL_SILENCES), MOST_DOUBLINGS)
+        silent_ms = self.appended_ms + (plan.idle_after_ms << doublings)
+        return min(silent_ms, _last_of_window(self.appended_ms, plan)) if self.stands(plan) else silent_ms
+
+    def passed(self, clock_ms: I64, window_ms: int) -> int:
+        """``stood`` after records, given the highest append time after each.
+
+        Examples
+        --------
+        >>> Clock(1_000, stood=5).passed(np.array([900, 1_000, 60_000, 200_000]), 60_000)
+        7
+        """
+        windows = np.maximum(clock_ms, self.appended_ms) // window_ms
+        return self.stood + int((np.diff(windows, prepend=self.appended_ms // window_ms) > 0).sum())
 
 
 def append_clock(appended_ms: I64, by_broker: Mask, highest_ms: int) -> I64:
@@ -90,6 +116,23 @@ def silences(clock_ms: I64, by_broker: Mask, idle_after_ms: int) -> I64:
     [2]
     """
     return ((np.diff(clock_ms) > idle_after_ms) & by_broker).nonzero()[0]
+
+
+def ends_of_stands(clock_ms: I64, by_broker: Mask, clock: Clock, plan: Plan) -> I64:
+    """Records with which append time passes to another window where the partition may stand: where it does at the most.
+
+    Examples
+    --------
+    >>> clock_ms, plan = np.array([1, 2, 61_000, 62_000, 121_000]), Plan(max_provisional_windows=3)
+    >>> ends_of_stands(clock_ms, np.ones(4, np.bool_), Clock(1, stood=2), plan).tolist()
+    [3]
+    """
+    passing = ((np.diff(clock_ms // plan.window_ms) > 0) & by_broker).nonzero()[0]
+    return passing[max(0, plan.max_provisional_windows - clock.stood) :]
+
+
+def _last_of_window(appended_ms: int, plan: Plan) -> int:
+    return appended_ms - appended_ms % plan.window_ms + plan.window_ms - 1
 
 
 def closings(closed_ms: int, closed_after: I64, clock_ms: I64, witness_ms: int) -> list[Closed]:

@@ -73,7 +73,7 @@ def _take_partial(state: FleetState, offset: int, partial: Partial, watch: Watch
 
 def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None:
     """Take in what a partition tells of itself, and make final what that settles."""
-    known = state.marks[mark.partition] = finality.merged(state.marks.get(mark.partition), mark)
+    state.marks[mark.partition] = finality.merged(state.marks.get(mark.partition), mark)
     moments = finality.moments(state.marks, state.final_ms)
     dragged_ms = finality.dragged_ms(state.marks, watch.plan.max_provisional_windows * watch.plan.window_ms)
     if dragged_ms > (moments[-1].end_ms if moments else state.final_ms):
@@ -81,8 +81,10 @@ def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None
     if moments:
         _settle(state, moments, watch, out)
         _finish(state, watch, out)
+    past = Moment(state.final_ms, finality.undecided_from(state.marks, state.final_ms))
+    state.marks = {place: finality.without(each, past) for place, each in state.marks.items()}
     for model in state.models.values():
-        model.is_dirty |= model.earlier.prune(known)
+        model.is_dirty |= model.earlier.prune(state.marks[mark.partition])
 
 
 def _settle(state: FleetState, moments: Sequence[Moment], watch: Watch, out: Judged) -> None:

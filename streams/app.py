@@ -23,7 +23,7 @@ from driftline.streams.dead_letters import Allowance
 from driftline.streams.fetching import MAX_FETCH_BYTES, bounded
 from driftline.streams.health import PORT, serving
 from driftline.streams.metrics import Metrics
-from driftline.streams.recreated import Lookup
+from driftline.streams.recreated import ASKING, Lookup
 from driftline.streams.remedies import typed
 from driftline.streams.repeats import LIBRARIES, Repeats
 from driftline.streams.sink import STATE_TABLES, KafkaSink, StickyPartitioner
@@ -120,10 +120,7 @@ async def _wired(settings: Settings) -> AsyncIterator[tuple[Worker, BaselineFoll
     async with AsyncExitStack() as stack:
         consumer, asking = [
             await stack.enter_async_context(opened(AIOKafkaConsumer, settings.kafka, group_id=None, **options))
-            for options in (
-                {"enable_auto_commit": False, "auto_offset_reset": "earliest"},
-                {"enable_auto_commit": False, "max_partition_fetch_bytes": 1},
-            )
+            for options in ({"enable_auto_commit": False, "auto_offset_reset": "earliest"}, ASKING)
         ]
         producer = await stack.enter_async_context(
             opened(
@@ -168,12 +165,21 @@ async def _run(worker: Worker, follower: BaselineFollower, sink: KafkaSink) -> N
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    endless = (worker.tick(), worker.watch(), follower.follow(), worker.start(), stop.wait(), sink.failed)
+    endless = (
+        worker.tick(),
+        worker.watch(),
+        follower.follow(),
+        worker.start(),
+        stop.wait(),
+        worker.failed,
+        sink.failed,
+    )
     ticking, watching, *others = tasks = [asyncio.ensure_future(each) for each in endless]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in (ticking, watching):  # before the states are released: they would take them up again
         task.cancel()
-    failed = [error for task in done if (error := task.exception()) is not None]
+    # What Kafka has refused tells the operator more than what failed because of it at the same moment.
+    failed = [error for task in reversed(tasks) if task in done and (error := task.exception()) is not None]
     try:
         if failed:
             await worker.abandon()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Generic
 
+from driftline.detectors.snapshot import Bookmark
 from driftline.detectors.windows import NO_TIME
 from driftline.streams.chunks import Chunks
 from driftline.streams.seams import SETTLING_S, S
@@ -23,6 +24,8 @@ class Held(Generic[S]):
     saved_offset: int
     damaged: list[bytes]
     chunks: Chunks
+    saved_bookmark: Bookmark | None = None
+    """The last record that the saved state holds."""
     checked_through: int = -1
     """Offset of the state when its log was last seen to be the one that it was read from."""
     unacknowledged: list[Awaitable[object]] = field(default_factory=list)

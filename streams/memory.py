@@ -182,23 +182,23 @@ class MemoryStore:
     """A worker's consumer of one topic, and its states' changelog."""
 
     def __init__(self, session: Session, topic: str) -> None:
-        self._session, self._broker, self._topic = session, session.broker, topic
+        self._session, self._broker, self.topic = session, session.broker, topic
         self.positions: dict[int, int] = {}
 
     def poll(self, partition: int, most: int) -> list[Record]:
         """Records from the position on, which moves behind them; it begins at the committed offset."""
-        position = self.positions.get(partition, self._broker.committed.get((self._topic, partition), 0))
-        found = self._broker.logs[self._topic, partition].read(position, most)
+        position = self.positions.get(partition, self._broker.committed.get((self.topic, partition), 0))
+        found = self._broker.logs[self.topic, partition].read(position, most)
         self.positions[partition] = found[-1].offset + 1 if found else position
         return found
 
     def load(self, partition: int) -> dict[bytes, bytes]:
         """The saved values of a partition."""
-        return dict(self._broker.saved.get((self._topic, partition), {}))
+        return dict(self._broker.saved.get((self.topic, partition), {}))
 
     async def save(self, partition: int, values: Iterable[tuple[bytes, bytes]]) -> None:
         """Write values in this order, of which an empty one removes."""
-        place = self._topic, partition
+        place = self.topic, partition
         for key, value in values:
             self._session.write("save", place, key, lambda key=key, value=value: self._keep(place, key, value))  # type: ignore[misc]
 
@@ -213,10 +213,10 @@ class MemoryStore:
         """Say where reading would start without a state."""
 
         def land() -> int:
-            self._broker.committed[self._topic, partition] = next_offset
+            self._broker.committed[self.topic, partition] = next_offset
             return next_offset
 
-        self._session.write("commit", (self._topic, partition), None, land)
+        self._session.write("commit", (self.topic, partition), None, land)
         return True
 
     async def seek(self, partition: int, offset: int) -> None:
@@ -233,16 +233,16 @@ class MemoryStore:
 
     async def ends(self, partitions: Iterable[int]) -> dict[int, int]:
         """Ends of logs now."""
-        return {partition: self._broker.logs[self._topic, partition].end for partition in partitions}
+        return {partition: self._broker.logs[self.topic, partition].end for partition in partitions}
 
     async def check(self, partition: int, bookmark: Bookmark) -> None:
         """See that the log is the one that a bookmark was read from."""
-        log = self._broker.logs[self._topic, partition]
+        log = self._broker.logs[self.topic, partition]
         found = next(iter(log.read(bookmark.offset, 1)), None)
-        what = contradiction(bookmark, LogView(log.start, log.end, found))
+        what = contradiction(bookmark, LogView(log.end, found))
         if what is not None:
-            raise other_log(self._topic, partition, what)
+            raise other_log(self.topic, partition, what)
 
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has."""
-        return self._broker.logs[self._topic, partition].start
+        return self._broker.logs[self.topic, partition].start

@@ -14,7 +14,7 @@ from typing import Generic
 from driftline.detectors.snapshot import Bookmark
 from driftline.streams.chunks import Chunks
 from driftline.streams.held import Held
-from driftline.streams.recreated import bookmark_after
+from driftline.streams.recreated import Checks, bookmark_after
 from driftline.streams.seams import Polled, S, Sink, Stage, Store
 from driftline.streams.turns import Turns
 from driftline.streams.watchdog import Progress
@@ -23,8 +23,6 @@ from driftline.streams.wire import Outgoing, Raw
 log = logging.getLogger(__name__)
 
 LONGEST_REST_S, BUSY_TICK_S = 20.0, 2.0
-KNOWN_S = 30.0
-"""A topic is made again as a whole: of partitions taken up together, one is checked; others, if their log ends early."""
 SEEKS = 2
 """How often a partition is sought back before a jump of its offsets is believed to be a hole in the log."""
 
@@ -50,7 +48,7 @@ class Pump(Generic[S]):
         self._stage, self._sink, self._store = stage, sink, store
         self._interval_s, self._idle_after_s, self._turns, self._clock = interval_s, idle_after_s, turns, turns.clock
         self._held: dict[int, Held[S]] = {}
-        self._taking, self._known_at = False, -KNOWN_S
+        self._taking, self._checks = False, Checks(store.check, turns.clock, interval_s)
         turns.join(self._held)
 
     @property
@@ -90,7 +88,7 @@ class Pump(Generic[S]):
         async with self._exclusive(partition, held) as is_ours:
             if not is_ours:
                 return
-            await self._check_log(partition, held, polled.span.start)
+            await self._checks.before_reading(partition, held, polled.span.start)
             if not await self._is_contiguous(partition, held, polled.span.start):
                 return
             held.has_begun = True
@@ -123,31 +121,19 @@ class Pump(Generic[S]):
             held.unacknowledged.append(await self._sink.send(record))
 
     def _restore(self, partition: int) -> Held[S]:
+        place = self._store.topic, partition
         chunks, saved = Chunks.joined(self._store.load(partition))
         state, damaged = self._stage.restore(partition, saved)
         for error in damaged.values():
-            log.error("partition %d: %s; left out, the log is read again from its beginning", partition, error)
+            log.error("%s[%d]: %s; left out, the log is read again from its beginning", *place, error)
         now = self._clock()
         held = self._held[partition] = Held(
             state, now + self._interval_s, now, bool(saved), state.next_offset, list(damaged), chunks
         )
+        held.saved_bookmark = state.bookmark
         held.turn, held.used_at = self._turns.taken, now
-        log.info("partition %d: goes on at offset %d", partition, state.next_offset)
+        log.info("%s[%d]: goes on at offset %d", *place, state.next_offset)
         return held
-
-    async def _check_log(self, partition: int, held: Held[S], offset: int) -> None:
-        """Refuse to go on in another log than the state was read from.
-
-        Asked for after a restore, and when what comes begins below the state, or the log ends there.
-        """
-        is_restored = held.checked_through < 0
-        if not is_restored and not offset < held.state.next_offset > held.checked_through:
-            return
-        is_known = is_restored and self._clock() - self._known_at < KNOWN_S
-        if (bookmark := held.state.bookmark) is not None and not is_known:
-            await self._store.check(partition, bookmark)
-            self._known_at = self._clock()
-        held.checked_through = 0 if is_known else held.state.next_offset
 
     async def _is_contiguous(self, partition: int, held: Held[S], offset: int) -> bool:
         """Whether a batch that starts there may be taken in.
@@ -175,8 +161,9 @@ class Pump(Generic[S]):
         if start <= expected:
             return
         if held.has_begun:
-            log.error("partition %d: offsets %d to %d are gone from the log", partition, expected, start - 1)
-            self._stage.gap(partition, start - expected)
+            place = self._store.topic, partition, start - expected, expected, start - 1
+            log.error("%s[%d]: %d records lost, offsets %d to %d: retention took them before they were read", *place)
+            self._stage.gap(start - expected)
         held.state.next_offset = start
 
     def progress(self, partition: int, end: int) -> Progress:
@@ -202,7 +189,7 @@ class Pump(Generic[S]):
         if held is None or self._taking:
             return False
         if 0 <= end < held.state.next_offset:
-            await self._check_log(partition, held, end)
+            await self._checks.before_reading(partition, held, end)
         has_lag = held.state.next_offset < end
         if has_lag and not held.has_had_its_turn(self._turns, now):
             return False
@@ -233,10 +220,11 @@ class Pump(Generic[S]):
             next_offset = held.state.next_offset
             if next_offset == held.saved_offset:
                 return
+            await self._checks.before_saving(partition, held)
             removed = [(key, b"") for key in held.damaged]
             values = chain(removed, self._stage.dump(held.state))
             await self._store.save(partition, held.chunks.cut(values))
-            held.damaged = []
+            held.damaged, held.saved_bookmark = [], held.state.bookmark
             # A large state is saved more seldom: what waits for tens of thousands of windows is tens of megabytes.
             held.due_at = max(held.due_at, self._clock() + min(LONGEST_REST_S, 4 * (self._clock() - started)))
             held.is_refused = not await self._store.commit(partition, next_offset)
@@ -261,7 +249,7 @@ class Pump(Generic[S]):
             if held.checked_through < 0:
                 async with self._exclusive(partition, held) as is_ours:
                     if is_ours:
-                        await self._check_log(partition, held, held.state.next_offset)
+                        await self._checks.before_reading(partition, held, held.state.next_offset)
             if not held.told_idle and now - held.used_at >= self._idle_after_s:
                 held.told_idle = True
                 async with self._exclusive(partition, held) as is_ours:

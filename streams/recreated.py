@@ -2,30 +2,38 @@
 
 Offsets alone don't tell: a new log soon has as many records. So a state carries the offset, the append time and the
 checksum of the last record that was read, and what lies at that offset is held against it: when a partition is taken up,
-when it is lost, when records come again from below, and when the log ends before the state. Retention is no
+when it is lost, when records come again from below, when the log ends before the state, and before snapshots. Retention is no
 contradiction, nor is a place without a record.
 """
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from prometheus_client import Counter
 
 from driftline.detectors.errors import START_OVER, OperatorError
 from driftline.detectors.snapshot import Bookmark
 from driftline.streams.wire import Raw, Remains
 
+if TYPE_CHECKING:
+    from driftline.streams.held import Held
+
 log = logging.getLogger(__name__)
 
 ATTEMPTS, PAUSE_S = 4, 2.0
 """A new leader may not know for a moment how far its log was acknowledged, nor a new broker all topics: a contradiction
 is believed when it has lasted for so long."""
+KNOWN_S = 30.0
+"""Of partitions that are taken up within so many seconds one is checked; others, if their log ends early."""
 FETCH_MS = 5000
+ASKING = {"enable_auto_commit": False, "auto_offset_reset": "none", "max_partition_fetch_bytes": 1}
+"""Options of a consumer that asks: it fetches as little as a broker gives, and is told at once that an offset is gone."""
 
 
 class LogView(NamedTuple):
@@ -33,13 +41,12 @@ class LogView(NamedTuple):
 
     Parameters
     ----------
-    start, end
-        First offset that is kept, and end of the log; 0 and 0 where there is no such topic.
+    end
+        End of the log, or an offset before it and behind ``record``; 0 where there is no such topic.
     record
-        The record at the offset that was asked for; None where there is none.
+        The record at the offset that was asked for, or the first one behind it; None where there is none.
     """
 
-    start: int
     end: int
     record: Raw | None
 
@@ -62,9 +69,9 @@ def contradiction(bookmark: Bookmark, view: LogView) -> str | None:
 
     Examples
     --------
-    >>> contradiction(Bookmark(7, 1_700_000_000_000, 1), LogView(0, 7, None))
+    >>> contradiction(Bookmark(7, 1_700_000_000_000, 1), LogView(7, None))
     'the log ends at offset 7, but the record at offset 7 was read, appended at 2023-11-14T22:13:20+00:00'
-    >>> contradiction(Bookmark(7, 1_700_000_000_000, 1), LogView(9, 20, None)) is None
+    >>> contradiction(Bookmark(7, 1_700_000_000_000, 1), LogView(20, None)) is None
     True
     """
     read = f"appended at {_moment(bookmark.appended_ms)}"
@@ -85,13 +92,58 @@ def other_log(topic: str, partition: int, what: str) -> OperatorError:
     )
 
 
+class Checks:
+    """When a stage's partitions are held against their logs. A topic is made again as a whole, so one shows it for all.
+
+    Parameters
+    ----------
+    check
+        Holds a partition's bookmark against its log.
+    clock
+        Monotonic seconds.
+    interval_s
+        Seconds between two snapshots of a partition.
+    """
+
+    def __init__(
+        self, check: Callable[[int, Bookmark], Awaitable[None]], clock: Callable[[], float], interval_s: float
+    ) -> None:
+        self._check, self._clock, self._interval_s, self._known_at = check, clock, interval_s, -KNOWN_S
+
+    async def before_reading(self, partition: int, held: "Held[Any]", offset: int) -> None:
+        """Refuse to go on from an offset in another log than the state was read from.
+
+        Asked for after a restore, and when what comes begins below the state, or the log ends there.
+        """
+        is_restored = held.checked_through < 0
+        if not is_restored and not offset < held.state.next_offset > held.checked_through:
+            return
+        is_known = is_restored and self._clock() - self._known_at < KNOWN_S
+        if (bookmark := held.state.bookmark) is not None and not is_known:
+            await self._ask(partition, bookmark)
+        held.checked_through = 0 if is_known else held.state.next_offset
+
+    async def before_saving(self, partition: int, held: "Held[Any]") -> None:
+        """Refuse to save what was read behind a topic's being made again, once in a round of snapshots.
+
+        A new log that soon grew beyond the state is read on without a sign, and its records are the newest bookmark.
+        """
+        is_due = self._clock() - self._known_at >= self._interval_s
+        if is_due and held.saved_bookmark is not None and held.saved_bookmark != held.state.bookmark:
+            await self._ask(partition, held.saved_bookmark)
+
+    async def _ask(self, partition: int, bookmark: Bookmark) -> None:
+        await self._check(partition, bookmark)
+        self._known_at = self._clock()
+
+
 class Lookup:
     """Asks brokers what lies at an offset, beside the worker's own consuming.
 
     Parameters
     ----------
     consumer
-        A started consumer without a group, for this alone.
+        A started consumer for this alone, without a group and with ``ASKING``.
     contradictions
         Counts, by topic, the times that a log was not the one that was read.
     """
@@ -126,18 +178,20 @@ class Lookup:
             await asyncio.sleep(PAUSE_S)
 
     async def _view(self, topic: str, partition: int, offset: int) -> LogView:
+        """One request in nearly every case: the record. Only where none lies there, where the log ends is asked for."""
         place = TopicPartition(topic, partition)
         async with self._lock:
-            if topic not in await self._consumer.topics():
-                return LogView(0, 0, None)
             self._consumer.assign([place])
-            start = (await self._consumer.beginning_offsets([place]))[place]
-            end = (await self._consumer.end_offsets([place]))[place]
-            if not start <= offset < end:
-                return LogView(start, end, None)
             self._consumer.seek(place, offset)
-            found = (await self._consumer.getmany(place, timeout_ms=FETCH_MS)).get(place)
-            return LogView(start, end, found[0] if found else None)
+            try:
+                found = (await self._consumer.getmany(place, timeout_ms=FETCH_MS)).get(place)
+            except OffsetOutOfRangeError:
+                found = None
+            if found:
+                return LogView(found[0].offset + 1, found[0])
+            if topic not in await self._consumer.topics():
+                return LogView(0, None)
+            return LogView((await self._consumer.end_offsets([place]))[place], None)
 
 
 def _moment(ms: int) -> str:

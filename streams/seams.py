@@ -66,6 +66,11 @@ class Sink(Protocol):
 class Store(Protocol):
     """Where a stage's states and committed offsets are kept, and where its reading can be moved."""
 
+    @property
+    def topic(self) -> str:
+        """The topic that the stage reads."""
+        ...
+
     def load(self, partition: int) -> Mapping[bytes, bytes]:
         """The saved values of a partition."""
         ...
@@ -144,7 +149,7 @@ class Stage(Protocol[S]):
         """Values to save, the partition's own last."""
         ...
 
-    def gap(self, partition: int, lost: int) -> None:
+    def gap(self, lost: int) -> None:
         """Be told that the log lacks so many offsets that the state had not seen."""
         ...
 

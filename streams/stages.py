@@ -17,6 +17,7 @@ from driftline.detectors.watch import Watch
 from driftline.detectors.windows import NO_TIME
 from driftline.streams import wire
 from driftline.streams.dead_letters import Allowance, dead_letters, explained
+from driftline.streams.holding import Holding
 from driftline.streams.metrics import Metrics
 from driftline.streams.seams import SETTLING_S
 from driftline.streams.strangers import Strangers
@@ -47,6 +48,7 @@ class Shared:
     appended_ms: int = NO_TIME
     """Highest append time of the broker that this worker has read or been told of."""
     strangers: Strangers = field(default_factory=Strangers)
+    holding: Holding = field(default_factory=Holding)
 
     def partitions_of(self, stage: str) -> int:
         """Partitions of what a stage reads."""
@@ -89,7 +91,8 @@ class ProfilingStage:
         shared = self._shared
         batch, unreadable = wire.decode(fresh, shared.watch, shared.max_record_bytes)
         self._look_at_append_times(batch)
-        state, out = profiling.step(state, batch, shared.watch)
+        before, (state, out) = state.clock, profiling.step(state, batch, shared.watch)
+        shared.holding.say_who_stands(before, state, shared.watch.plan)
         out.rejected = sorted(out.rejected + [(each.offset, each.reason) for each in unreadable])
         self._count(out, len(fresh))
         shared.strangers.note(fresh, out.rejected)
@@ -106,9 +109,8 @@ class ProfilingStage:
     def _look_at_append_times(self, batch: Batch) -> None:
         """Learn the highest one, and see whether they contradict what was said of the partition while it was idle."""
         shared = self._shared
-        shared.appended_ms = max(
-            shared.appended_ms, int(batch.appended_ms.max(initial=NO_TIME, where=batch.log_append))
-        )
+        highest_ms = int(batch.appended_ms.max(initial=NO_TIME, where=batch.log_append))
+        shared.appended_ms = max(shared.appended_ms, highest_ms)
         idle_through_ms = self._idle_through_ms.pop(batch.partition, NO_TIME)
         n = int((batch.log_append & (batch.appended_ms <= idle_through_ms)).sum())
         if n:
@@ -140,8 +142,7 @@ class ProfilingStage:
             ("flush_mark", out.flushes),
             ("replay_skipped", out.skipped),
         ):
-            if count:
-                metrics.records.labels(result).inc(count)
+            metrics.records.labels(result).inc(count)
         for reason, count in Counter(reason for _, reason in out.rejected).items():
             metrics.rejected.labels(reason).inc(count)
         metrics.unmatched_partials.inc(out.unmatched)
@@ -173,9 +174,8 @@ class ProfilingStage:
         self._shared.metrics.checkpoints.labels("profiling").inc()
         return profile_snapshot.dump(state, self._shared.watch)
 
-    def gap(self, partition: int, lost: int) -> None:
+    def gap(self, lost: int) -> None:
         """Count offsets that retention took."""
-        del partition
         self._shared.metrics.lost.inc(lost)
 
     def released(self, state: PartitionState) -> None:
@@ -220,6 +220,7 @@ class VerdictStage:
         if records:
             state.next_offset = max(state.next_offset, records[-1].offset + 1)
         self._export(out)
+        self._shared.holding.say_who_holds(state, watch.plan)
         self._shared.metrics.batch_seconds.labels("verdict").observe(perf_counter() - started)
         return state, [*map(wire.verdict_record, out.verdicts), *map(wire.alert_record, out.alerts)]
 
@@ -263,10 +264,9 @@ class VerdictStage:
         self._shared.metrics.checkpoints.labels("verdict").inc()
         return verdict_snapshot.dump(state, self._shared.watch)
 
-    def gap(self, partition: int, lost: int) -> None:
-        """Count and tell of partials that retention took: the windows they belong to may lack a part."""
+    def gap(self, lost: int) -> None:
+        """Count partials that retention took: the windows they belong to may lack a part."""
         self._shared.metrics.lost_partials.inc(lost)
-        log.error("partials partition %d: %d records gone; some windows may be judged without a part", partition, lost)
 
     def released(self, state: FleetState) -> None:
         """Remove the series of model versions that another worker judges from now on."""

@@ -80,7 +80,7 @@ class TableStore:
     """
 
     def __init__(self, app: Any, topic: str, table: Any, sink: Sink, lookup: Lookup) -> None:
-        self._app, self._topic, self._table, self._sink, self._lookup = app, topic, table, sink, lookup
+        self._app, self.topic, self._table, self._sink, self._lookup = app, topic, table, sink, lookup
 
     def load(self, partition: int) -> Mapping[bytes, bytes]:
         """The saved values of a partition, as the changelog gave them back or they were saved; an empty one was removed."""
@@ -112,12 +112,12 @@ class TableStore:
 
         Not by Faust's own way, on which commits that hang and fetches wait for the same two hands.
         """
-        offsets = {TopicPartition(self._topic, partition): OffsetAndMetadata(next_offset, "")}
+        offsets = {TopicPartition(self.topic, partition): OffsetAndMetadata(next_offset, "")}
         commit = asyncio.wait_for(self._thread._consumer.commit(offsets), COMMIT_TIMEOUT_S)  # noqa: SLF001
         try:
             await self._in_thread(commit)
         except (KafkaError, TimeoutError) as error:
-            place = self._topic, partition, next_offset
+            place = self.topic, partition, next_offset
             log.warning("%s[%d]: offset %d is saved, but not committed: %r", *place, error)
             return False
         return True
@@ -128,8 +128,8 @@ class TableStore:
         aiokafka's consumer runs in a thread of its own and may be touched from there only: a seek from here, while it
         hands over what it has fetched, ends it with a KeyError.
         """
-        log.info("%s[%d]: sought to offset %d, where its state ends", self._topic, partition, offset)
-        await self._in_thread(self._app.consumer.seek(TP(self._topic, partition), offset))
+        log.info("%s[%d]: sought to offset %d, where its state ends", self.topic, partition, offset)
+        await self._in_thread(self._app.consumer.seek(TP(self.topic, partition), offset))
 
     def position(self, partition: int) -> int:
         """Offset of the next record that would be handed over; 0 where that is not known yet."""
@@ -146,13 +146,13 @@ class TableStore:
 
         `end` is older than the call. Like commits this goes past the thread's queue.
         """
-        places = [TopicPartition(self._topic, partition) for partition in partitions]
+        places = [TopicPartition(self.topic, partition) for partition in partitions]
         try:
             found = await self._in_thread(
                 asyncio.wait_for(self._thread._consumer.end_offsets(places), ENDS_TIMEOUT_S)  # noqa: SLF001
             )
         except (KafkaError, TimeoutError) as error:
-            log.warning("%s: no broker tells where the log ends: %r", self._topic, error)
+            log.warning("%s: no broker tells where the log ends: %r", self.topic, error)
             return {}
         return {place.partition: end for place, end in found.items()}
 
@@ -162,7 +162,7 @@ class TableStore:
         Its own questions would wait in the consumer's thread, behind commits and before fetches, or insist that it be
         assigned. A rebalance there may change what is read here at any moment, so each thing is looked at once.
         """
-        place, subscription = TopicPartition(self._topic, partition), self._thread._consumer._subscription.subscription  # noqa: SLF001
+        place, subscription = TopicPartition(self.topic, partition), self._thread._consumer._subscription.subscription  # noqa: SLF001
         assignment = None if subscription is None else subscription.assignment
         if assignment is None or place not in assignment.tps:
             return None
@@ -170,15 +170,15 @@ class TableStore:
 
     def is_fetched(self, partition: int) -> bool:
         """Whether records lie here that a poll has not yet handed over: polls take partitions by turns."""
-        return TopicPartition(self._topic, partition) in self._thread._consumer._fetcher._records  # noqa: SLF001
+        return TopicPartition(self.topic, partition) in self._thread._consumer._fetcher._records  # noqa: SLF001
 
     async def check(self, partition: int, bookmark: Bookmark) -> None:
         """See that the log is the one that a bookmark was read from."""
-        await self._lookup.check(self._topic, partition, bookmark)
+        await self._lookup.check(self.topic, partition, bookmark)
 
     async def log_start(self, partition: int) -> int:
         """First offset that the log still has; waits for Kafka where that is away."""
-        tp = TP(self._topic, partition)
+        tp = TP(self.topic, partition)
         while True:
             try:
                 return int((await self._app.consumer.earliest_offsets(tp))[tp])

@@ -64,6 +64,8 @@ class Worker:
     ) -> None:
         self.app, self.shared, self._settings, self._lookup, self._baselines = app, shared, settings, lookup, baselines
         self._lost: dict[TP, Bookmark] = {}
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Ends with the exception that a stage failed of."""
         topics = settings.topics
         self._turns = Turns(monotonic, polls_per_fetch(settings.worker.max_batch_records))
         self._stores: dict[str, TableStore] = {}
@@ -77,7 +79,10 @@ class Worker:
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
     def _pump(self, topic: str, stage: Any, name: str, sink: Sink) -> Pump[Any]:
-        """One agent and one table per stage. An exception in an agent is ours and ends the worker."""
+        """One agent and one table per stage. An exception in an agent ends the worker, and is said once, when it ends.
+
+        Faust would log it twice, with its traceback, before the message that tells the operator what to do.
+        """
         knobs, partitions = self._settings.worker, self.shared.partitions_of(name)
         table = self.app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes)  # bytes: no serializer
         self._stores[topic] = TableStore(self.app, topic, table, sink, self._lookup)
@@ -96,13 +101,17 @@ class Worker:
                     if event.message.partition not in pump.states:
                         await self._baselines.caught_up()
                     await pump.take(event.message.partition, event.message.value)
-                except Exception as error:
-                    await self.app.crash(error)
-                    raise
+                except Exception as error:  # noqa: BLE001 - whatever it is, it ends the worker
+                    self._fail(error)
+                    await asyncio.Event().wait()
 
         channel = self.app.topic(topic, schema=BatchSchema(), acks=False)
         self.app.agent(channel, name=f"driftline.{name}", concurrency=1)(agent)
         return pump
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
 
     async def start(self) -> None:
         """Consume until the application stops.

@@ -20,7 +20,7 @@ from driftline.detectors.watch import Watch
 from driftline.streams.baselines import BaselineFollower
 from driftline.streams.embedded import EmbeddedBroker, embedded_broker
 from driftline.streams.metrics import Metrics
-from driftline.streams.recreated import Lookup
+from driftline.streams.recreated import ASKING, Lookup
 from driftline.streams.stages import Shared
 from tests.fleet import Workers, publish, settings_for, topic_sizes
 from tests.logs import churn, fraud, watching
@@ -202,7 +202,7 @@ def test_baselines_that_were_deleted_and_made_again_are_read_from_their_beginnin
             admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
             producer = AIOKafkaProducer(bootstrap_servers=kafka)
             consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
-            asking = AIOKafkaConsumer(bootstrap_servers=kafka)
+            asking = AIOKafkaConsumer(bootstrap_servers=kafka, **ASKING)
             for client in (admin, producer, consumer, asking):
                 await client.start()
                 stack.push_async_callback(client.close if client is admin else client.stop)

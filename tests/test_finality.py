@@ -33,7 +33,9 @@ COLOURS = ("red", "green", "blue", "violet")
 """One for each partition: the counts of a verdict say whose records it has. The baseline knows no violet."""
 
 QUIET = {name: {"enabled": False} for name in ("adwin", "adwin_scale", "half_space_trees", "outlier_rate")}
-PLAN = plan_from({"min_rows": 1, "detectors": QUIET})
+STANDS = 3
+"""After so many windows of append time in which it closed none, a partition holds back the others no more."""
+PLAN = plan_from({"min_rows": 1, "max_provisional_windows": STANDS, "detectors": QUIET})
 WATCH, NO_BASELINE = watching(PLAN, plain()), watching(PLAN)
 
 
@@ -90,23 +92,32 @@ class History:
 
 def history(log: Sequence[Event], known_ms: int) -> History:
     found, highest_ms, closed_ms, clock_ms, quiet, since_ms = History(), -1, 0, NO_TIME, 0, NO_TIME
+    passed: list[int] = []  # the windows of append time in which records came, since the last closing
     for event_ms, appended_ms in log:
-        required_ms = IDLE_MS * 2 ** max(0, quiet - 7)
-        if appended_ms - clock_ms > required_ms:
-            found.idle.append((clock_ms + required_ms, appended_ms))
+        if appended_ms > (idle_ms := idle_from(clock_ms, quiet, passed)):
+            found.idle.append((idle_ms, appended_ms))
             quiet += 1
         if appended_ms - clock_ms > IDLE_MS:
             since_ms = appended_ms
         clock_ms = max(clock_ms, appended_ms)
+        passed += [clock_ms // WINDOW_MS] if clock_ms // WINDOW_MS not in passed else []
         start_ms = event_ms // WINDOW_MS * WINDOW_MS
         is_late = start_ms + WINDOW_MS <= highest_ms - LATENESS_MS
         found.counted.append((clock_ms, highest_ms // WINDOW_MS * WINDOW_MS if is_late else start_ms, is_late))
         highest_ms = max(highest_ms, event_ms)
         if (now_ms := max(0, highest_ms - LATENESS_MS) // WINDOW_MS * WINDOW_MS) > closed_ms:
-            closed_ms, quiet = now_ms, 0
+            closed_ms, quiet, passed = now_ms, 0, [clock_ms // WINDOW_MS]
             found.closings.append((clock_ms, closed_ms, since_ms))
-    found.idle.append((clock_ms + IDLE_MS * 2 ** max(0, quiet - 7), known_ms + 1))
+    found.idle.append((idle_from(clock_ms, quiet, passed), known_ms + 1))
     return found
+
+
+def idle_from(clock_ms: int, quiet: int, passed: Sequence[int]) -> int:
+    """When a partition counts as idle, if nothing follows: after a silence, or where it stands at its window's end."""
+    silent_ms = clock_ms + (IDLE_MS << max(0, quiet - 7))
+    if len(passed) <= STANDS:
+        return silent_ms
+    return min(silent_ms, (clock_ms // WINDOW_MS + 1) * WINDOW_MS - 1)
 
 
 def wanted(logs: Logs) -> dict[int, tuple[list[int], int]]:
@@ -115,6 +126,7 @@ def wanted(logs: Logs) -> dict[int, tuple[list[int], int]]:
     found = [history(log, known_ms) for log in logs]
     moments = sorted(
         {appended + wait for log in logs for _, appended in log for k in range(9) for wait in (0, IDLE_MS * 2**k)}
+        | {(appended // WINDOW_MS + 1) * WINDOW_MS - 1 for log in logs for _, appended in log}
     )
     verdicts = {}
     for start_ms in sorted({start for each in found for _, start, _ in each.counted}):
@@ -286,6 +298,41 @@ def test_a_partition_that_falls_silent_delays_the_others_by_less_than_a_window(s
     assert set(undelayed) - {0} <= set(final_ends_s(logs))
 
 
+def standing(every_s: int, until_s: int = UNTIL_S) -> list[Event]:
+    """A partition whose records bear the same time from 100 s on."""
+    return [*busy(100), *(at(100, second) for second in range(100, until_s, every_s))]
+
+
+@pytest.mark.parametrize("every_s", [1, 5])
+def test_a_partition_whose_records_go_on_to_bear_an_old_time_delays_the_others_by_so_many_windows(every_s: int) -> None:
+    """It closes [0, 60) at 70 s; records pass into the windows of append time from 120, 180 and 240 s on."""
+    logs = [busy(), standing(every_s), busy()]
+    found = outcome(logs, 1)
+    assert found == wanted(logs)
+    assert len(found) == len(final_ends_s([busy()])) == 9
+    # [60, 120) holds what was appended to it before 300 s, the end of the window in which it was found to stand.
+    assert found[START_MS + WINDOW_MS][0] == [12, 8 + len(range(100, 300, every_s)), 12]
+
+
+def test_it_need_not_be_busy() -> None:
+    """After eight silences a longer one is required, which never comes."""
+    logs = [busy(3000), standing(40, 3000)]
+    assert final_ends_s(logs) == final_ends_s(logs[:1])
+
+
+def test_records_of_a_partition_that_stands_are_counted_as_missed_once_it_gave_way() -> None:
+    rng = dice(1)
+    items = [*told([busy(), standing(5)], 0, rng), *told([busy(), standing(5)], 1, rng)]
+    _, out = verdict.step(FleetState(0), list(enumerate(items)), WATCH)
+    assert out.missed == len(range(300, UNTIL_S, 5))
+
+
+def test_a_partition_that_goes_on_after_it_stood_is_waited_for_again() -> None:
+    """It comes back 200 s behind, and gives all of [300, 360), 200 s after the others had closed it."""
+    back = [*standing(5, 400), *(at(second - 200, second) for second in range(400, UNTIL_S, 5))]
+    assert outcome([busy(), back], 1)[START_MS + 5 * WINDOW_MS] == ([12, 12], 0)
+
+
 def test_all_records_under_one_key_are_judged_finally() -> None:
     assert final_ends_s([[], busy(), [], []]) == final_ends_s([busy()])
 
@@ -315,8 +362,11 @@ def test_a_backlog_that_is_written_at_once_loses_nothing(before: list[Event], ap
 def test_under_create_time_nothing_is_inferred_from_silence() -> None:
     logs = [busy(), busy(200), busy()]
     assert len(final_ends_s(logs)) == 9
-    assert final_ends_s(logs, by_broker=False) == [60]
-    assert final_ends_s([busy(), []], by_broker=False) == []
+    last_s = (
+        480 - 60 * STANDS
+    )  # an idle partition is taken along at this distance. 595 s less 15 records and the lateness: the window that the foremost closed last
+    assert final_ends_s(logs, by_broker=False) == list(range(60, last_s + 1, 60))
+    assert final_ends_s([busy(), []], by_broker=False) == list(range(60, last_s + 1, 60))
 
 
 def test_what_a_partition_adds_after_it_was_idle_comes_too_late() -> None:
@@ -336,19 +386,27 @@ def test_records_that_no_verdict_holds_are_counted_once() -> None:
         assert out.missed == 3
 
 
-@pytest.mark.parametrize(("every_s", "most"), [(20, 2), (40, 34), (200, 34)])
-def test_what_is_kept_for_a_moment_is_bounded_by_silences_not_by_how_often_a_clock_saw_one(
-    every_s: int, most: int
+@pytest.mark.parametrize(("every_s", "silences"), [(20, 2), (40, 34), (200, 34)])
+@pytest.mark.parametrize("is_down", [False, True])
+def test_what_is_kept_for_a_moment_is_bounded_by_the_log_not_by_how_often_a_clock_saw_a_silence(
+    every_s: int, silences: int, *, is_down: bool
 ) -> None:
-    """Event time stands still, so the window stays open, and a worker takes the partition for idle after each record."""
+    """Event time stands still, so the window stays open, and a worker takes the partition for idle after each record.
+
+    While another partition's worker is down, what a partition that stands has counted is kept once a window, like that
+    of any other partition.
+    """
     log = [at(1, every_s * place) for place in range(400)]
     state, fleet = PartitionState(0, 2), FleetState(0)
+    stands = max(0, 400 * every_s // 60 - STANDS) if is_down else 0
     for place, record in enumerate(log):
         state, out = profiling.step(state, batch(log, place, place + 1, 0), WATCH)
         items = [*sent(out), *idle_through(state, record.appended_ms + 1)]
+        if not is_down:
+            items += idle_through(PartitionState(1, 2), record.appended_ms)
         fleet, _ = verdict.step(fleet, list(enumerate(items, fleet.next_offset)), WATCH)
         [kept] = [*fleet.models["m", "1"].earlier.partials.values()] or [[]]
-        assert len(kept) <= most
+        assert len(kept) <= (silences + stands if is_down else 2)
     [[newest]] = [parts.values() for parts in fleet.models["m", "1"].windows.values()]
     assert newest.counts()[N] == 400
 
@@ -366,6 +424,21 @@ def test_a_partition_that_lags_or_is_down_is_waited_for() -> None:
     # Were it said to be idle though records wait, windows would be final without them.
     lie = idle_through(lagging, logs[0][-1].appended_ms)
     assert len(final_verdicts(judged([*first, *lie], rng))) == 9
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_a_worker_that_is_down_for_longer_than_a_partition_may_stand_is_waited_for(*, stands: bool) -> None:
+    """That event time stands is said by the partition's own log, read up to there; that others went on says nothing."""
+    log = standing(5) if stands else busy()
+    before = until([log], 240)[0]  # one record more, and it would be found to stand
+    rng = dice(1)
+    state, out = profiling.step(PartitionState(1, 2), batch(before, 0, len(before), 1), WATCH)
+    items = [*sent(out), *sent(profiling.provisional(state))]
+    found = final_verdicts(judged([*told([busy(), []], 0, rng), *items], rng))
+    assert max(start_ms for _, _, start_ms in found) + WINDOW_MS - START_MS == (60_000 if stands else 180_000)
+    rest, out = profiling.step(state, batch(log, len(before), len(log), 1), WATCH)
+    items += [*sent(out), *idle_through(rest, START_MS + 1000 * UNTIL_S)]
+    assert len(final_verdicts(judged([*told([busy(), []], 0, rng), *items], rng))) == 9
 
 
 def test_a_false_word_on_silence_shows() -> None:

@@ -312,7 +312,9 @@ async def test_offsets_that_retention_took_are_counted_exactly_and_told(caplog: 
     with caplog.at_level(logging.ERROR):
         await bench.drain()
     assert bench.lost == 70
-    assert caplog.messages == ["partition 0: offsets 60 to 129 are gone from the log"]
+    assert caplog.messages == [
+        "predictions[0]: 70 records lost, offsets 60 to 129: retention took them before they were read"
+    ]
     assert bench.next_offset == bench.log.end
 
 

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from driftline.detectors.errors import OperatorError
 from driftline.streams.memory import Log, MemorySink, MemoryStore, Record, Session
 from driftline.streams.metrics import Metrics
-from driftline.streams.pump import KNOWN_S, Pump
-from driftline.streams.recreated import Lookup, bookmark_after, bookmark_of
+from driftline.streams.pump import Pump
+from driftline.streams.recreated import ASKING, KNOWN_S, Lookup, bookmark_after, bookmark_of
 from driftline.streams.stages import ProfilingStage
 from driftline.streams.turns import Turns
 from driftline.streams.wire import Remains
 from tests.fleet import Workers, logged, publish, settings_for, topic_sizes
 from tests.logs import Shape, baselines, prediction_log, spread
-from tests.pump_bench import P0, Bench, in_a_loop, rehearsal
+from tests.onlooker import Onlooker
+from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, rehearsal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,31 @@ def test_a_topic_that_was_made_again_is_refused_and_nothing_of_it_is_skipped(rea
         ):
             await goes_on(bench)
         assert bench.shared.metrics.registry.get_sample_value("driftline_records_in_total") == before
+
+    play()
+
+
+@settings(max_examples=30, deadline=None)
+@given(read=st.integers(1, 150), more=st.integers(1, 100))
+def test_a_new_log_that_is_read_on_without_a_sign_is_refused_before_anything_of_it_is_saved(
+    read: int, more: int
+) -> None:
+    """It grew beyond the state before it was fetched from: offsets just go on."""
+
+    @in_a_loop
+    async def play() -> None:
+        bench = Bench()
+        await bench.take(read)
+        await bench.pump.checkpoint(0)
+        made_again(bench, 300)
+        saved = dict(bench.broker.saved[P0])
+        bench.now_s += INTERVAL_S
+        with pytest.raises(OperatorError, match=f"another record lies at offset {read - 1},"):
+            await bench.take(more)
+        assert bench.broker.saved[P0] == saved
+        bench.restart()
+        with pytest.raises(OperatorError, match=f"another record lies at offset {read - 1},"):
+            await bench.take(more)
 
     play()
 
@@ -161,6 +187,38 @@ def test_of_partitions_that_are_taken_up_later_one_is_held_against_its_log_again
     assert worker.store.checked == [0, 2]
 
 
+def test_just_before_that_it_is_not() -> None:
+    """A worker that is given one partition after the other does not ask for each of them."""
+    worker = Successor(4)
+
+    async def play() -> None:
+        worker.pump.own([0, 1])
+        await worker.pump.tick()
+        worker.now_s = KNOWN_S - 1
+        worker.pump.own([0, 1, 2, 3])
+        await worker.pump.tick()
+
+    asyncio.run(play())
+    assert worker.store.checked == [0]
+
+
+def test_of_partitions_that_are_taken_up_together_the_one_that_is_checked_shows_that_the_topic_was_made_again() -> None:
+    """Control: what the others rest on. Nothing of the new log is taken in, whichever partition brings it first."""
+    worker = Successor(4)
+    for partition in range(4):
+        log = worker.broker.logs["predictions", partition] = Log([], 0, 0)
+        for record in spread(prediction_log(99, Shape(n=60)), 1)[0]:
+            log.append(Record("predictions", partition, 0, record.timestamp, record.value))
+
+    async def play() -> None:
+        worker.pump.own(range(4))
+        await worker.pump.take(3, worker.store.poll(3, 20))
+
+    with pytest.raises(OperatorError, match="partition 3: another record lies at offset 19"):
+        asyncio.run(play())
+    assert worker.store.checked == [3]
+
+
 def test_a_log_that_ends_before_the_state_is_found_though_another_partition_was_just_checked() -> None:
     worker = Successor(2)
 
@@ -232,6 +290,42 @@ def test_a_running_worker_ends_when_predictions_was_deleted_and_made_again(kafka
         assert workers.start().wait(45) == 2  # and so at the next start
 
 
+@pytest.mark.kafka
+@pytest.mark.parametrize("stage", ["predictions", "partials"])
+def test_a_topic_that_was_made_again_while_no_worker_ran_is_counted_and_refused_in_one_message(
+    kafka: str, tmp_path: Path, stage: str
+) -> None:
+    """Whichever comes first, the tick or a batch: without a traceback of Faust's before the message that helps."""
+    made, config = settings_for(kafka, f"stopped-{stage}", tmp_path)
+    asyncio.run(_made(kafka, topic_sizes(made, 1)))
+    asyncio.run(_filled(made, 1, 1500))
+    with Workers(config) as workers:
+        workers.start()
+        asyncio.run(_read_to_the_end(made, 1500))
+        assert workers.stop() == [0]
+    topic = getattr(made.topics, stage)
+    asyncio.run(_deleted(kafka, topic))
+    asyncio.run(_made(kafka, {topic: 1}))
+    asyncio.run(_filled(made, 2, 4000))
+    with Workers(config) as workers:
+        process = workers.start()
+        assert asyncio.run(_counted(Onlooker(process, workers.logs[process.pid]), topic))
+        assert process.wait(45) == 2
+        told = workers.logs[process.pid].read_text(encoding="utf-8")
+    assert "Traceback" not in told
+    assert told.splitlines()[-1].startswith(f"driftline: topic {topic!r}, partition 0: another record lies at offset")
+
+
+async def _counted(onlooker: Onlooker, topic: str) -> bool:
+    """Whether a worker shows a contradiction in its metrics before it ends."""
+    sample = f'driftline_log_contradictions_total{{topic="{topic}"}}'
+    while onlooker.process.poll() is None:
+        if sample in (await onlooker.get("/metrics"))[1]:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
 async def _read_to_the_end(settings: Settings, end: int) -> None:
     """Wait until a worker's group has committed the end of the log."""
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, group_id=settings.worker.app_id)
@@ -250,7 +344,7 @@ def test_what_a_broker_has_is_held_against_a_bookmark(kafka: str, tmp_path: Path
         made, _ = settings_for(kafka, "lookup", tmp_path)
         await _made(kafka, {made.topics.predictions: 1, made.topics.baselines: 1})
         await _filled(made, 1, 50)
-        consumer = AIOKafkaConsumer(bootstrap_servers=kafka, max_partition_fetch_bytes=1)
+        consumer = AIOKafkaConsumer(bootstrap_servers=kafka, **ASKING)
         await consumer.start()
         try:
             lookup, topic = Lookup(consumer, Metrics("0").contradictions), made.topics.predictions
@@ -258,8 +352,9 @@ def test_what_a_broker_has_is_held_against_a_bookmark(kafka: str, tmp_path: Path
             end = len(log)
             for offset, record in enumerate(log):
                 await lookup.check(topic, 0, msgspec.structs.replace(bookmark_of(record), offset=offset))
-            assert await lookup._view(topic, 0, end) == (0, end, None)
-            assert await lookup._view("no-such-topic", 0, 0) == (0, 0, None)
+            assert await lookup._view(topic, 0, end) == (end, None)
+            assert await lookup._view(topic, 0, end + 7) == (end, None)
+            assert await lookup._view("no-such-topic", 0, 0) == (0, None)
         finally:
             await consumer.stop()
 

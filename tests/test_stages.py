@@ -41,6 +41,24 @@ def test_a_poll_is_cut_into_slices_that_are_full(models: int) -> None:
         assert metrics.registry.get_sample_value("driftline_records_total", {"result": "rejected"}) == n
 
 
+def test_windows_of_a_baseline_that_compaction_took_are_counted_when_a_state_is_restored() -> None:
+    """What a worker that ran at the time would have counted."""
+    values = [
+        orjson.dumps({"model": "m", "version": "1", "features": {}, "prediction": 0.5, "timestamp": START_MS + at_ms})
+        for at_ms in (0, 61_000)
+    ]
+    stage = ProfilingStage(Shared(watching(Plan(), plain()), 2, 1, 2**20, Metrics("0")))
+    state, _ = stage.restore(0, {})
+    records = [Record(offset, timestamp=START_MS + 61_000, value=value) for offset, value in enumerate(values)]
+    state, _ = stage.step(state, records)
+    assert len(state.cells["m", "1"].windows) == 2
+    saved = dict(stage.dump(state))
+    for watch, n in ((watching(Plan(), plain()), 0), (watching(Plan()), 2)):
+        metrics = Metrics("0")
+        ProfilingStage(Shared(watch, 2, 1, 2**20, metrics)).restore(0, saved)
+        assert metrics.registry.get_sample_value("driftline_unmatched_partials_total") == n
+
+
 def test_a_record_that_contradicts_what_was_said_of_its_idle_partition_is_counted() -> None:
     metrics = Metrics("0")
     watch = watching(Plan(), plain())
