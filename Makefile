@@ -65,7 +65,7 @@ real-files: $(READY)  ## Take eight real files from packages to their verdicts o
 	$(BIN)/python -m tests.real_files --out docs/real-files.md
 
 laws: $(READY)  ## Try the laws and crashes with ten thousand examples each
-	$(BIN)/pytest -q --hypothesis-profile=chaos tests/test_laws.py tests/test_crashes.py
+	$(BIN)/pytest -q --hypothesis-profile=chaos --timeout=3600 tests/test_laws.py tests/test_crashes.py
 
 chaos: $(READY)  ## Crash workers and brokers of a real Kafka, and compare with the undisturbed result; SEEDS=3 for more
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --out docs/recovery.md

@@ -189,7 +189,7 @@ class Pump(Generic[S]):
         if held is None or self._taking:
             return False
         if 0 <= end < held.state.next_offset:
-            await self._checks.before_reading(partition, held, end)
+            await self._checks.before_reading(partition, held, end, has_ended=True)
         has_lag = held.state.next_offset < end
         if has_lag and not held.has_had_its_turn(self._turns, now):
             return False

@@ -110,18 +110,21 @@ class Checks:
     ) -> None:
         self._check, self._clock, self._interval_s, self._known_at = check, clock, interval_s, -KNOWN_S
 
-    async def before_reading(self, partition: int, held: "Held[Any]", offset: int) -> None:
+    async def before_reading(self, partition: int, held: "Held[Any]", offset: int, *, has_ended: bool = False) -> None:
         """Refuse to go on from an offset in another log than the state was read from.
 
-        Asked for after a restore, and when what comes begins below the state, or the log ends there.
+        Asked for after a restore, and when what comes begins below the state, as it does after most rebalances, or the
+        log has ended there, which only another log does.
         """
         is_restored = held.checked_through < 0
         if not is_restored and not offset < held.state.next_offset > held.checked_through:
             return
-        is_known = is_restored and self._clock() - self._known_at < KNOWN_S
-        if (bookmark := held.state.bookmark) is not None and not is_known:
+        if self._clock() - self._known_at < KNOWN_S and not has_ended:
+            held.checked_through = max(held.checked_through, 0)
+            return
+        if (bookmark := held.state.bookmark) is not None:
             await self._ask(partition, bookmark)
-        held.checked_through = 0 if is_known else held.state.next_offset
+        held.checked_through = held.state.next_offset
 
     async def before_saving(self, partition: int, held: "Held[Any]") -> None:
         """Refuse to save what was read behind a topic's being made again, once in a round of snapshots.
