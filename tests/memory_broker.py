@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
-from driftline.detectors.snapshots.envelope import Bookmark
+from driftline.detectors.documents.bookmark import Bookmark
 from driftline.streams.formats.wire import LOG_APPEND_TIME, Outgoing
 from driftline.streams.kafka.recreated import LogView, contradiction, other_log
 

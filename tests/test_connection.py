@@ -20,7 +20,8 @@ from driftline.streams.config.secret import Secret
 from driftline.streams.config.settings import Kafka
 from driftline.streams.demo.embedded import embedded_broker
 from driftline.streams.kafka import connection
-from driftline.streams.kafka.connection import KafkaUnreachable, client_options, faust_credentials, opened, probe
+from driftline.streams.kafka.connection import KafkaUnreachable, client_options, opened, probe
+from driftline.streams.worker.addresses import faust_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from driftline.detectors.snapshots.envelope import OWN
-from driftline.streams.engine.ports import Polled
 from driftline.streams.engine.pump import SEEKS, Pump
 from driftline.streams.engine.scheduling import QUEUE_BATCHES, REST_S, Turns
 from driftline.streams.engine.stages import VerdictStage
+from driftline.streams.formats.polled import Polled
 from driftline.streams.observability.watchdog import UNREADY_AFTER_S, Watchdog
 from tests.memory_broker import MemorySink, MemoryStore, Session, WorkerDied, Write
 from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, partials, rehearsal, sent_to
@@ -21,7 +21,7 @@ from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, partials, rehears
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from driftline.detectors.snapshots.envelope import Bookmark
+    from driftline.detectors.documents.bookmark import Bookmark
     from driftline.streams.formats.wire import Outgoing
 
 

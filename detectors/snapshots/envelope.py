@@ -31,14 +31,6 @@ _FRAME = struct.Struct(">9sHI")
 """Magic, format, and the CRC-32 of format and body. It is the same for every format, so that a newer one is told."""
 
 
-class Bookmark(msgspec.Struct, array_like=True, frozen=True):
-    """The last record that a state was read from: its offset, Kafka's timestamp, and the CRC-32 of its value."""
-
-    offset: int
-    appended_ms: int
-    checksum: int
-
-
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
     """What surrounds every saved value; the body behind the frame.
 

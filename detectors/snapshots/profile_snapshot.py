@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from driftline.detectors.arrays import little_endian
+from driftline.detectors.documents.bookmark import Bookmark
 from driftline.detectors.documents.duplicates import Duplicates
 from driftline.detectors.documents.partials import ChangePoint
 from driftline.detectors.errors import START_OVER, DamagedState, OperatorError
@@ -16,7 +17,7 @@ from driftline.detectors.layout.vector_layout import LATE, Layout, N
 from driftline.detectors.layout.watch import ModelKey, Watch
 from driftline.detectors.online import adwin
 from driftline.detectors.online.halfspace import Masses
-from driftline.detectors.snapshots.envelope import OWN, Bookmark, cell_key, check_home, decode, missing, seal, unseal
+from driftline.detectors.snapshots.envelope import OWN, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.tumbling import NO_TIME
 from driftline.detectors.windows.model_state import Cell, OpenWindow
 from driftline.detectors.windows.online_detectors import Online

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import msgspec
 
 from driftline.detectors.documents.alerts import Alert
+from driftline.detectors.documents.bookmark import Bookmark
 from driftline.detectors.documents.partials import Mark, Partial
 from driftline.detectors.errors import START_OVER, DamagedState, OperatorError
 from driftline.detectors.layout.watch import Watch
-from driftline.detectors.snapshots.envelope import OWN, Bookmark, cell_key, check_home, decode, missing, seal, unseal
+from driftline.detectors.snapshots.envelope import OWN, cell_key, check_home, decode, missing, seal, unseal
 from driftline.detectors.verdicts.fleet import FleetState, ModelState
 from driftline.detectors.verdicts.policy import Standing
 from driftline.detectors.verdicts.transitions import LastWindow

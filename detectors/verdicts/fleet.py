@@ -4,10 +4,10 @@ import sys
 from dataclasses import dataclass, field
 
 from driftline.detectors.documents.alerts import Alert
+from driftline.detectors.documents.bookmark import Bookmark
 from driftline.detectors.documents.partials import Mark, Partial
 from driftline.detectors.layout.vector_layout import Layout
 from driftline.detectors.layout.watch import ModelKey
-from driftline.detectors.snapshots.envelope import Bookmark
 from driftline.detectors.verdicts.alert_builder import Subject
 from driftline.detectors.verdicts.decide import Verdict
 from driftline.detectors.verdicts.earlier import Earlier

@@ -11,12 +11,12 @@ import numpy as np
 from msgspec import structs
 
 from driftline.detectors.arrays import I64, Mask, little_endian
+from driftline.detectors.documents.bookmark import Bookmark
 from driftline.detectors.documents.partials import Mark, Partial
 from driftline.detectors.documents.predictions import Batch, Flush
 from driftline.detectors.layout.watch import ModelKey, Watch
 from driftline.detectors.names import is_name
 from driftline.detectors.plan import Plan
-from driftline.detectors.snapshots.envelope import Bookmark
 from driftline.detectors.tumbling import NO_TIME, closed_through, flushed_through, is_late, reached, window_start
 from driftline.detectors.windows.ingest import Profiled, take_in
 from driftline.detectors.windows.model_state import Cell

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Generic
 
-from driftline.detectors.snapshots.envelope import Bookmark
+from driftline.detectors.documents.bookmark import Bookmark
 from driftline.detectors.tumbling import NO_TIME
 from driftline.streams.engine.chunks import Chunks
 from driftline.streams.engine.ports import SETTLING_S, S

@@ -11,13 +11,15 @@ from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Generic
 
-from driftline.detectors.snapshots.envelope import Bookmark
+from driftline.detectors.documents.bookmark import Bookmark
 from driftline.streams.engine.chunks import Chunks
 from driftline.streams.engine.held import Held
-from driftline.streams.engine.ports import Polled, S, Sink, Stage, Store
+from driftline.streams.engine.log_checks import Checks
+from driftline.streams.engine.ports import S, Sink, Stage, Store
 from driftline.streams.engine.scheduling import Turns
+from driftline.streams.formats.polled import Polled
 from driftline.streams.formats.wire import Outgoing, Raw
-from driftline.streams.kafka.recreated import Checks, bookmark_after
+from driftline.streams.kafka.recreated import bookmark_after
 from driftline.streams.observability.watchdog import Progress
 
 log = logging.getLogger(__name__)

@@ -61,40 +61,6 @@ def client_options(kafka: Kafka) -> dict[str, Any]:
     return options
 
 
-def faust_broker(kafka: Kafka) -> str:
-    """Return the broker address as Faust wants it.
-
-    Examples
-    --------
-    >>> faust_broker(Kafka(bootstrap_servers="one:9092, two:9092"))
-    'kafka://one:9092;kafka://two:9092'
-    """
-    return ";".join(f"kafka://{server}" for server in servers(kafka))
-
-
-def faust_credentials(kafka: Kafka) -> Any:
-    """Return Faust's ``broker_credentials``; None for a plaintext connection.
-
-    Raises
-    ------
-    OperatorError
-        Where a file that the configuration names can't be used.
-    """
-    if kafka.security_protocol == "PLAINTEXT":
-        return None
-    import faust  # noqa: PLC0415 - only a worker needs it
-
-    context = tls(kafka) if kafka.uses_tls else None
-    if not kafka.uses_sasl:
-        return faust.SSLCredentials(context=context)
-    return faust.SASLCredentials(
-        username=kafka.sasl_username,
-        password=password(kafka),
-        mechanism=kafka.sasl_mechanism,
-        ssl_context=context,
-    )
-
-
 def servers(kafka: Kafka) -> list[str]:
     """Return the bootstrap addresses."""
     return [server.strip() for server in kafka.bootstrap_servers.split(",")]

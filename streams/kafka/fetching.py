@@ -16,7 +16,7 @@ from aiokafka.consumer import consumer, fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import TopicPartition
 
-from driftline.streams.engine.ports import Polled
+from driftline.streams.formats.polled import Polled
 from driftline.streams.formats.wire import MAX_DEAD_LETTER, Raw, Remains
 from driftline.streams.kafka.codecs import BatchTooLarge, limited
 

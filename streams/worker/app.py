@@ -18,7 +18,7 @@ from driftline.streams.config.settings import Settings
 from driftline.streams.engine.dead_letters import Allowance
 from driftline.streams.engine.scheduling import QUEUE_BATCHES
 from driftline.streams.engine.stages import Shared
-from driftline.streams.kafka.connection import KafkaUnreachable, faust_broker, faust_credentials, opened
+from driftline.streams.kafka.connection import KafkaUnreachable, opened
 from driftline.streams.kafka.fetching import MAX_FETCH_BYTES, bounded
 from driftline.streams.kafka.recreated import ASKING, Lookup
 from driftline.streams.kafka.remedies import typed
@@ -28,6 +28,7 @@ from driftline.streams.observability.log_throttle import LIBRARIES, Repeats
 from driftline.streams.observability.metrics import Metrics
 from driftline.streams.observability.watchdog import EXIT_STUCK, Stuck
 from driftline.streams.terminal import OnOneLine
+from driftline.streams.worker.addresses import faust_broker, faust_credentials
 from driftline.streams.worker.allocator import keep_large_buffers_apart
 from driftline.streams.worker.baseline_follower import BaselineFollower
 from driftline.streams.worker.batching import batch_scheduler

@@ -17,7 +17,7 @@ from driftline.streams.engine.stages import Shared
 from driftline.streams.kafka.recreated import Lookup, bookmark_of
 
 if TYPE_CHECKING:
-    from driftline.detectors.snapshots.envelope import Bookmark
+    from driftline.detectors.documents.bookmark import Bookmark
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from faust import Schema
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
 
-from driftline.streams.engine.ports import Polled
+from driftline.streams.formats.polled import Polled
 
 
 class RecordBatch(NamedTuple):

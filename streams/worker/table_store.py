@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
-from driftline.detectors.snapshots.envelope import Bookmark
+from driftline.detectors.documents.bookmark import Bookmark
 from driftline.streams.engine.ports import Sink
 from driftline.streams.formats.wire import Outgoing
 from driftline.streams.kafka.recreated import Lookup

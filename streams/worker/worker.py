@@ -25,7 +25,7 @@ from driftline.streams.worker.batching import BatchSchema
 from driftline.streams.worker.table_store import TableStore
 
 if TYPE_CHECKING:
-    from driftline.detectors.snapshots.envelope import Bookmark
+    from driftline.detectors.documents.bookmark import Bookmark
 
 log = logging.getLogger(__name__)
 
