@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from driftline.streams.cli import main
-from driftline.streams.engine.stages import ProfilingStage
+from driftline.streams.engine.profiling_stage import ProfilingStage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.consumer.fetcher import Fetcher
 
 from driftline.streams.cli import main
+from driftline.streams.engine.profiling_stage import ProfilingStage
 from driftline.streams.engine.pump import Pump
-from driftline.streams.engine.stages import ProfilingStage
 from driftline.streams.observability.watchdog import Watchdog
 from driftline.streams.worker.sink import KafkaSink
 from driftline.streams.worker.table_store import TableStore

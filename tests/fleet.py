@@ -24,7 +24,9 @@ from driftline.detectors.snapshots import profile_snapshot
 from driftline.detectors.snapshots.envelope import OWN, unseal
 from driftline.streams.config.settings import load_settings
 from driftline.streams.engine.chunks import Chunks
-from driftline.streams.engine.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.engine.verdict_stage import VerdictStage
 from driftline.streams.formats import wire
 from driftline.streams.kafka.topics import topic_table
 from driftline.streams.observability.metrics import Metrics

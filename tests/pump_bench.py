@@ -6,9 +6,9 @@ import asyncio
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
+from driftline.streams.engine.profiling_stage import ProfilingStage
 from driftline.streams.engine.pump import Pump
 from driftline.streams.engine.scheduling import Turns
-from driftline.streams.engine.stages import ProfilingStage
 from tests.logs import SENSITIVE, Shape, baselines, prediction_log, spread, watching
 from tests.memory_broker import Broker, MemorySink, MemoryStore, Session
 from tests.simulator import STAGES, Rehearsal

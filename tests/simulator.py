@@ -15,9 +15,11 @@ import orjson
 from driftline.detectors.layout.watch import Watch
 from driftline.detectors.snapshots.envelope import OWN, unseal
 from driftline.streams.engine.ports import SETTLING_S, Stage
+from driftline.streams.engine.profiling_stage import ProfilingStage
 from driftline.streams.engine.pump import Pump
 from driftline.streams.engine.scheduling import REST_S, Turns
-from driftline.streams.engine.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.engine.verdict_stage import VerdictStage
 from driftline.streams.observability.metrics import Metrics
 from tests.memory_broker import Broker, MemorySink, MemoryStore, Place, Session, WorkerDied
 

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan, plan_from
 from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
-from driftline.streams.engine.stages import Shared
+from driftline.streams.engine.shared import Shared
 from driftline.streams.kafka.recreated import ASKING, Lookup
 from driftline.streams.observability.metrics import Metrics
 from driftline.streams.worker.baseline_follower import BaselineFollower

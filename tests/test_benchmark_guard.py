@@ -19,7 +19,8 @@ import pytest
 
 from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.streams.engine.stages import ProfilingStage, Shared
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
 from driftline.streams.observability.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from driftline.detectors.snapshots.envelope import OWN, unseal
-from driftline.streams.engine.stages import ProfilingStage, VerdictStage
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.verdict_stage import VerdictStage
 from tests.logs import MINUTE_MS, SENSITIVE, START_MS, Shape, baselines, churn, prediction_log, spread, watching
 from tests.simulator import STAGES, Outcome, Rehearsal, Turn
 

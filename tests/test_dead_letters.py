@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
 from driftline.streams.engine.dead_letters import Allowance
-from driftline.streams.engine.stages import ProfilingStage, Shared
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
 from driftline.streams.formats.rejections import MOST_SHOWN
 from driftline.streams.observability.metrics import Metrics
 from driftline.streams.worker.sink import StickyPartitioner

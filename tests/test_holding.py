@@ -11,7 +11,8 @@ from driftline.detectors.documents.partials import Mark
 from driftline.detectors.plan import Plan
 from driftline.detectors.verdicts.fleet import FleetState
 from driftline.streams.engine.holding import EVERY_S, Holding
-from driftline.streams.engine.stages import ProfilingStage, Shared
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
 from driftline.streams.observability.metrics import Metrics
 from tests.logs import START_MS, plain, watching
 from tests.memory_broker import Record

@@ -21,7 +21,9 @@ from driftline.detectors.plan import Plan
 from driftline.detectors.snapshots import verdict_snapshot
 from driftline.detectors.verdicts.fleet import FleetState, ModelState
 from driftline.detectors.verdicts.policy import Standing
-from driftline.streams.engine.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.engine.verdict_stage import VerdictStage
 from driftline.streams.formats.wire import Remains
 from driftline.streams.observability.drift_gauge import MAX_SERIES, DriftGauge
 from driftline.streams.observability.metrics import Metrics

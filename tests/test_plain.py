@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.streams.engine.stages import ProfilingStage, Shared
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
 from driftline.streams.formats import wire
 from driftline.streams.formats.plain import encoded, plain
 from driftline.streams.observability.metrics import Metrics

@@ -12,7 +12,7 @@ import pytest
 from driftline.detectors.snapshots.envelope import OWN
 from driftline.streams.engine.pump import SEEKS, Pump
 from driftline.streams.engine.scheduling import QUEUE_BATCHES, REST_S, Turns
-from driftline.streams.engine.stages import VerdictStage
+from driftline.streams.engine.verdict_stage import VerdictStage
 from driftline.streams.formats.polled import Polled
 from driftline.streams.observability.watchdog import UNREADY_AFTER_S, Watchdog
 from tests.memory_broker import MemorySink, MemoryStore, Session, WorkerDied, Write

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from driftline.detectors.errors import OperatorError
 from driftline.streams.engine.log_checks import KNOWN_S
+from driftline.streams.engine.profiling_stage import ProfilingStage
 from driftline.streams.engine.pump import Pump
 from driftline.streams.engine.scheduling import Turns
-from driftline.streams.engine.stages import ProfilingStage
 from driftline.streams.formats.wire import Remains
 from driftline.streams.kafka.recreated import ASKING, Lookup, bookmark_after, bookmark_of
 from driftline.streams.observability.metrics import Metrics

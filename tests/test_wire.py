@@ -16,7 +16,9 @@ from driftline.detectors.documents.alerts import Alert, Origin, Window
 from driftline.detectors.documents.partials import ChangePoint, Mark, Partial
 from driftline.detectors.errors import REASONS, RecordError
 from driftline.detectors.plan import Plan
-from driftline.streams.engine.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.engine.verdict_stage import VerdictStage
 from driftline.streams.formats import wire
 from driftline.streams.observability.metrics import Metrics
 from tests.logs import START_MS, churn, fraud, watching

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from driftline.detectors.verdicts.fleet import FleetState
 from driftline.detectors.windows.profiling import PartitionState
-from driftline.streams.engine.stages import Shared
+from driftline.streams.engine.shared import Shared
 
 EVERY_S = 10.0
 MARGIN_WINDOWS = 60

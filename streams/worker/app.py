@@ -17,7 +17,7 @@ from driftline.detectors.layout.watch import Watch
 from driftline.streams.config.settings import Settings
 from driftline.streams.engine.dead_letters import Allowance
 from driftline.streams.engine.scheduling import QUEUE_BATCHES
-from driftline.streams.engine.stages import Shared
+from driftline.streams.engine.shared import Shared
 from driftline.streams.kafka.connection import KafkaUnreachable, opened
 from driftline.streams.kafka.fetching import MAX_FETCH_BYTES, bounded
 from driftline.streams.kafka.recreated import ASKING, Lookup

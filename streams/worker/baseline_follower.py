@@ -13,7 +13,7 @@ from driftline.detectors.errors import OperatorError
 from driftline.detectors.layout.plan_names import exposed_signals, unknown_models, unknown_signals, unused_bounds
 from driftline.detectors.layout.watch import Watch
 from driftline.detectors.names import is_name
-from driftline.streams.engine.stages import Shared
+from driftline.streams.engine.shared import Shared
 from driftline.streams.kafka.recreated import Lookup, bookmark_of
 
 if TYPE_CHECKING:

@@ -12,10 +12,12 @@ from faust.types import TP
 from driftline.detectors.errors import START_OVER, OperatorError
 from driftline.streams.config.settings import Settings
 from driftline.streams.engine.ports import Sink
+from driftline.streams.engine.profiling_stage import ProfilingStage
 from driftline.streams.engine.pump import Pump
 from driftline.streams.engine.scheduling import Turns
-from driftline.streams.engine.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.engine.shared import Shared
 from driftline.streams.engine.superseded import Superseded
+from driftline.streams.engine.verdict_stage import VerdictStage
 from driftline.streams.kafka.connection import is_reachable
 from driftline.streams.kafka.fetching import polls_per_fetch
 from driftline.streams.kafka.recreated import Lookup

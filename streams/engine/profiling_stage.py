@@ -1,29 +1,22 @@
-"""The two stages as the pump runs them: wire formats around the two ``step`` functions, and their metrics."""
+"""Stage 1 as the pump runs it: wire formats around ``profiling.step``, and its metrics."""
 
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
 
-from driftline.detectors.documents.partials import Mark, Partial
 from driftline.detectors.documents.predictions import Batch
-from driftline.detectors.errors import DamagedState, RecordError
-from driftline.detectors.layout.watch import Watch
-from driftline.detectors.snapshots import profile_snapshot, verdict_snapshot
+from driftline.detectors.errors import DamagedState
+from driftline.detectors.snapshots import profile_snapshot
 from driftline.detectors.tumbling import NO_TIME
-from driftline.detectors.verdicts import verdict
-from driftline.detectors.verdicts.fleet import FleetState, Judged
 from driftline.detectors.windows import profiling
 from driftline.detectors.windows.ingest import Profiled
 from driftline.detectors.windows.profiling import PartitionState
-from driftline.streams.engine.dead_letters import Allowance, dead_letters, explained
-from driftline.streams.engine.holding import Holding
+from driftline.streams.engine.dead_letters import dead_letters, explained
 from driftline.streams.engine.ports import SETTLING_S
-from driftline.streams.engine.unknown_models import Strangers
+from driftline.streams.engine.shared import Shared
 from driftline.streams.formats import wire
 from driftline.streams.formats.wire import Outgoing, Raw
-from driftline.streams.observability.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -31,30 +24,6 @@ BATCH_RECORDS = 2048
 """Records that are taken in at once, less than twice as many: what is made of them stays in the processor's cache."""
 MODEL_RECORDS = 64
 """With many models more, so many of each: a model costs as much per batch as dozens of its records."""
-COUNT_BITS = 48
-"""No count is longer, so that no sum over partitions wraps."""
-WINDOWS_PER_STEP = 512
-"""Final windows that are judged before others have their turn: half a second. A backlog makes tens of thousands due."""
-
-
-@dataclass(slots=True)
-class Shared:
-    """What both stages read: the watch that is in force now, replaced whole when a baseline comes."""
-
-    watch: Watch
-    partitions: int
-    partials_partitions: int
-    max_record_bytes: int
-    metrics: Metrics
-    dead_letters: Allowance = field(default_factory=Allowance)
-    appended_ms: int = NO_TIME
-    """Highest append time of the broker that this worker has read or been told of."""
-    strangers: Strangers = field(default_factory=Strangers)
-    holding: Holding = field(default_factory=Holding)
-
-    def partitions_of(self, stage: str) -> int:
-        """Partitions of what a stage reads."""
-        return {"profiles": self.partitions, "verdicts": self.partials_partitions}[stage]
 
 
 class ProfilingStage:
@@ -184,119 +153,3 @@ class ProfilingStage:
         """Remove the series of a partition that another worker owns from now on."""
         self._shared.metrics.watermark.remove(state.partition)
         self._idle_through_ms.pop(state.partition, None)
-
-
-class VerdictStage:
-    """Stage 2: partials and marks in, verdicts and alerts out, gauges set."""
-
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
-
-    def restore(self, partition: int, saved: Mapping[bytes, bytes]) -> tuple[FleetState, dict[bytes, DamagedState]]:
-        """State from saved values."""
-        state, damaged = verdict_snapshot.load(partition, saved, self._shared.partials_partitions)
-        metrics = self._shared.metrics
-        metrics.damaged.labels("verdict").inc(len(damaged))
-        for model, held in state.models.items():  # alerts that another worker opened
-            for (kind, signal), standing in held.standings.items():
-                if standing.severity:
-                    metrics.drift_active.set(model, signal, kind, 1.0)
-        return state, damaged
-
-    def used_upto(self, state: FleetState) -> int:
-        """Stage 2 uses all that it reads."""
-        return state.next_offset
-
-    def is_due(self, state: FleetState) -> bool:
-        """Whether there are more final windows to judge, or a baseline has come that windows wait for, or one is gone."""
-        return verdict.is_due(state, self._shared.watch)
-
-    def step(self, state: FleetState, records: Sequence[Raw]) -> tuple[FleetState, list[Outgoing]]:
-        """Take in records of one partition of ``partials``."""
-        started = perf_counter()
-        watch, items = self._shared.watch, list(_items(records, self._shared.watch))
-        told_ms = [item.appended_ms for _, item in items if isinstance(item, Mark)]
-        self._shared.appended_ms = max(self._shared.appended_ms, *told_ms, NO_TIME)
-        state, out = verdict.step(state, items, watch, WINDOWS_PER_STEP)
-        # A record that could not be read moves the state on as well.
-        if records:
-            state.next_offset = max(state.next_offset, records[-1].offset + 1)
-        self._export(out)
-        self._shared.holding.say_who_holds(state, watch.plan)
-        self._shared.metrics.batch_seconds.labels("verdict").observe(perf_counter() - started)
-        return state, [*map(wire.verdict_record, out.verdicts), *map(wire.alert_record, out.alerts)]
-
-    def _export(self, out: Judged) -> None:
-        metrics = self._shared.metrics
-        metrics.stale_partials.inc(out.stale)
-        metrics.missed_records.inc(out.missed)
-        metrics.unmatched_partials.inc(out.unmatched)
-        if out.missed or out.unmatched:
-            log.error("%d records and %d partials are in no final verdict: docs/metrics.md", out.missed, out.unmatched)
-        for found in out.verdicts:
-            if found.final:
-                metrics.windows_closed.labels(found.status).inc()
-            for name, signal in found.signals.items():
-                for detector, score in signal.scores.items():
-                    if score is not None:
-                        metrics.drift_score.set((found.model, found.version), name, detector, score)
-        for alert in out.alerts:
-            metrics.alerts.labels(alert.model, alert.kind, alert.severity, alert.state).inc()
-            if alert.state != "event":
-                is_open = alert.state == "firing"
-                metrics.drift_active.set((alert.model, alert.version), alert.signal, alert.kind, float(is_open))
-        metrics.forget(out.retired)
-
-    def idle(self, state: FleetState) -> list[Outgoing]:
-        """Stage 2 has nothing to say of its own silence."""
-        del state
-        return []
-
-    def appended_ms(self) -> int:
-        """Nothing follows from append times of ``partials``."""
-        return NO_TIME
-
-    def idle_through(self, state: FleetState, through_ms: int) -> list[Outgoing]:
-        """Likewise."""
-        del state, through_ms
-        return []
-
-    def dump(self, state: FleetState) -> Iterator[tuple[bytes, bytes]]:
-        """Values to save."""
-        self._shared.metrics.checkpoints.labels("verdict").inc()
-        return verdict_snapshot.dump(state, self._shared.watch)
-
-    def gap(self, lost: int) -> None:
-        """Count partials that retention took: the windows they belong to may lack a part."""
-        self._shared.metrics.lost_partials.inc(lost)
-
-    def released(self, state: FleetState) -> None:
-        """Remove the series of model versions that another worker judges from now on."""
-        self._shared.metrics.forget(state.models)
-
-
-def _items(records: Sequence[Raw], watch: Watch) -> Iterator[tuple[int, Partial | Mark]]:
-    for record in records:
-        try:
-            yield record.offset, _sound(wire.decode_stage_two(record.value), watch)
-        except RecordError as error:
-            log.error("partials partition %d offset %d: %s; skipped", record.partition, record.offset, error)  # noqa: TRY400
-
-
-def _sound(item: Partial | Mark, watch: Watch) -> Partial | Mark:
-    """What another program has written must not end every worker that reads it.
-
-    Raises
-    ------
-    RecordError
-        For counts that its baseline can't have, and for a mark of no partition.
-    """
-    if isinstance(item, Mark):
-        is_sound = 0 <= item.partition < item.partitions
-    else:
-        layout = watch.by_hash((item.model, item.version), item.baseline)
-        is_sound = item.size == layout.size if layout else item.size >= 0
-        is_sound = is_sound and bool((item.counts() >> COUNT_BITS == 0).all()) and item.has_sound_samples
-    if not is_sound:
-        raise RecordError("invalid_partial", "it does not fit its baseline, or no partition")
-    return item
