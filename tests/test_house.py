@@ -78,7 +78,7 @@ def touches(name: str, banned: str) -> bool:
     return name == banned or name.startswith(f"{banned}.")
 
 
-# The two rooms.
+# The core and the I/O layer.
 
 NOT_IN_DETECTORS = (
     "driftline.streams",
