@@ -29,7 +29,7 @@ def step(
 ) -> tuple[FleetState, Judged]:
     """Take in partials and marks, each with its offset, in log order; those below ``next_offset`` are skipped.
 
-    The state that it is given is spent; go on with the one that it returns. No more final windows than ``most`` are
+    It takes ownership of ``state`` and changes it; use the returned state. No more final windows than ``most`` are
     judged: while :func:`is_due`, further steps judge the rest, in the same order.
     """
     out = Judged(room=most)

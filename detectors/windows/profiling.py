@@ -1,7 +1,7 @@
 """Stage 1: a partition's records become counts, change points and single-record events.
 
 ``step`` is the whole of it. It knows no clock, no topic and no broker: the same log gives the same outputs, however it
-was cut into batches. The state that it is given is spent; go on with the one that it returns.
+was cut into batches. It takes ownership of the state and changes it; use the returned state.
 """
 
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ def step(state: PartitionState, batch: Batch, watch: Watch) -> tuple[PartitionSt
     Parameters
     ----------
     state
-        The partition's state; spent by this call.
+        The partition's state, which this call changes.
     batch
         Decoded records in log order; those below the state's ``next_offset`` are skipped.
     watch
