@@ -44,8 +44,8 @@ def flush_of(record: Raw) -> Flush | None:
 
     Examples
     --------
-    >>> from tests.memory_broker import Record
-    >>> flush_of(Record("predictions", 0, 7, 1000, b'{"driftline": "flush", "event_ms": 900}'))
+    >>> from types import SimpleNamespace
+    >>> flush_of(SimpleNamespace(offset=7, timestamp=1000, value=b'{"driftline": "flush", "event_ms": 900}'))
     Flush(offset=7, appended_ms=1000, event_ms=900, log_append=True)
     """
     if not record.value or len(record.value) > _MOST_BYTES or b'"flush"' not in record.value:

@@ -1,5 +1,7 @@
-#!/usr/bin/env python3
-"""Write the examples of docs/wire-formats.md anew, all of one run: house prices whose areas shift after 90 seconds."""
+"""Write the examples of docs/wire-formats.md anew, all of one run: house prices whose areas shift after 90 seconds.
+
+``python -m tests.manual_examples``
+"""
 
 import asyncio
 import json
@@ -10,10 +12,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from driftline.detectors.documents.baseline import Baseline
 from driftline.detectors.baselines.fit import fit
-from driftline.detectors.plan import Plan
+from driftline.detectors.documents.baseline import Baseline
 from driftline.detectors.layout.watch import Watch
+from driftline.detectors.plan import Plan
 from tests.memory_broker import Record
 from tests.simulator import STAGES, Rehearsal
 
