@@ -32,9 +32,10 @@ demo: $(READY)  ## Watch drift being found in a made-up stream: a minute, no Kaf
 test: $(READY)  ## Run every test; with a real Kafka where Java and Maven are on the PATH
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-lint: $(READY)  ## Check style and formatting
+lint: $(READY)  ## Check style, formatting, and that imports run downwards
 	$(BIN)/ruff check . $(PROGRAMS)
 	$(BIN)/ruff format --check . $(PROGRAMS)
+	$(BIN)/lint-imports
 
 types: $(READY)  ## Check types
 	$(BIN)/mypy

@@ -16,11 +16,12 @@ import numpy as np
 from generator import START_MS, Work, baselines, values
 from kafka_record import records_of
 
-from driftline.detectors import profile_snapshot, profiling
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.profiling import PartitionState
-from driftline.detectors.watch import Watch
-from driftline.streams import wire
+from driftline.detectors.snapshots import profile_snapshot
+from driftline.detectors.windows import profiling
+from driftline.detectors.windows.profiling import PartitionState
+from driftline.streams.formats import wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from generator import Work, values
 
-from driftline.streams.topics import STAMPED
+from driftline.streams.kafka.topics import STAMPED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 import orjson
 
-from driftline.detectors.fit import fit
+from driftline.detectors.baselines.fit import fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from driftline.detectors.baseline import Baseline
+    from driftline.detectors.documents.baseline import Baseline
 
 START_MS = 1_700_000_040_000
 """Event time of the first record: the start of a minute."""

@@ -24,9 +24,9 @@ from generator import Work, values
 from meter import cpu_seconds
 from worker import POLL_S, workers
 
-from driftline.detectors.judging import Verdict
-from driftline.streams.client import AlertSubscriber
-from driftline.streams.reader import TopicReader
+from driftline.detectors.verdicts.decide import Verdict
+from driftline.streams.client.client import AlertSubscriber
+from driftline.streams.kafka.reader import TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -10,7 +10,7 @@ import msgspec
 from consuming import consume
 from job import Job
 
-from driftline.detectors.records import Prediction
+from driftline.detectors.documents.predictions import Prediction
 
 
 def main(job: Job) -> None:

@@ -17,13 +17,13 @@ import numpy as np
 from consuming import consume
 from job import Job
 
-from driftline.detectors.baseline import Baseline
-from driftline.detectors.columns import columns
-from driftline.detectors.events import violations
-from driftline.detectors.layout import Layout
-from driftline.detectors.online import Online, outlier_scores
+from driftline.detectors.documents.baseline import Baseline
+from driftline.detectors.documents.predictions import Prediction
+from driftline.detectors.layout.columns import columns
+from driftline.detectors.layout.vector_layout import Layout
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import Prediction
+from driftline.detectors.windows.events import violations
+from driftline.detectors.windows.online_detectors import Online, outlier_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

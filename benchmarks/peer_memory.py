@@ -10,12 +10,12 @@ from job import Job
 from kafka_record import records_of
 from meter import Stopwatch, settle
 
-from driftline.detectors import profiling
-from driftline.detectors.baseline import Baseline
+from driftline.detectors.documents.baseline import Baseline
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.profiling import PartitionState
-from driftline.detectors.watch import Watch
-from driftline.streams import wire
+from driftline.detectors.windows import profiling
+from driftline.detectors.windows.profiling import PartitionState
+from driftline.streams.formats import wire
 
 BATCH = 4_000
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from meter import cpu_seconds
 from worker import drain, workers
 
-from driftline.streams.config import Worker as WorkerSettings
+from driftline.streams.config.settings import Worker as WorkerSettings
 
 if TYPE_CHECKING:
     from job import Job

@@ -25,7 +25,7 @@ OWN_TOPICS = ("baselines", "partials", "windows", "alerts", "dead_letters")
 POLL_S = 0.25
 IDLE_POLLS, IDLE_SHARE = 4, 0.15
 """A worker rests when so many polls in a row saw it use less than this share of a core."""
-COMMAND = (sys.executable, "-m", "driftline.streams.cli")
+COMMAND = (sys.executable, "-m", "driftline.streams.cli.main")
 
 
 @dataclass(frozen=True)

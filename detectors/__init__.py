@@ -1,1 +1,1 @@
-"""The arithmetic: values in, values out. No clock, no I/O, no Kafka; never imports ``driftline.streams``."""
+"""The pure core: values in, values out. No clock, no I/O, no Kafka; never imports ``driftline.streams``."""

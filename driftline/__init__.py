@@ -14,17 +14,17 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from driftline.detectors.baseline import Baseline
-    from driftline.streams.client import AlertSubscriber, PredictionLogger
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.streams.client.client import AlertSubscriber, PredictionLogger
 
     __version__: str
 
 __all__ = ["AlertSubscriber", "Baseline", "PredictionLogger", "__version__"]
 
 _HOMES = {
-    "AlertSubscriber": "driftline.streams.client",
-    "Baseline": "driftline.detectors.baseline",
-    "PredictionLogger": "driftline.streams.client",
+    "AlertSubscriber": "driftline.streams.client.client",
+    "Baseline": "driftline.detectors.documents.baseline",
+    "PredictionLogger": "driftline.streams.client.client",
 }
 
 

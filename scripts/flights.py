@@ -30,20 +30,20 @@ from typing import TYPE_CHECKING
 import flights_log as log
 import msgspec
 
-from driftline.detectors.alerts import Alert
-from driftline.detectors.fit import fit
-from driftline.detectors.judging import Verdict
-from driftline.streams.baseline_publishing import publish_baseline
-from driftline.streams.cli_publish import publish_all
-from driftline.streams.config import load_settings
-from driftline.streams.reader import TopicReader
-from driftline.streams.topics import create_topics
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.alerts import Alert
+from driftline.detectors.verdicts.decide import Verdict
+from driftline.streams.cli.publish import publish_all
+from driftline.streams.client.baseline_publishing import publish_baseline
+from driftline.streams.config.settings import load_settings
+from driftline.streams.kafka.reader import TopicReader
+from driftline.streams.kafka.topics import create_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from driftline.detectors.baseline import Baseline
-    from driftline.streams.config import Settings
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.streams.config.settings import Settings
 
 DAY_MS = 86_400_000
 MOST_NAMED = 4
@@ -104,7 +104,7 @@ def _environment(bootstrap_servers: str, prefix: str) -> dict[str, str]:
 def _workers(environment: dict[str, str], n: int, settings: Settings, partitions: int) -> Iterator[None]:
     """Topics made, and worker processes for as long as the ``with`` statement lasts."""
     asyncio.run(create_topics(settings, partitions))
-    command = [sys.executable, "-m", "driftline.streams.cli", "worker"]
+    command = [sys.executable, "-m", "driftline.streams.cli.main", "worker"]
     processes = [subprocess.Popen(command, env=os.environ | environment) for _ in range(n)]
     try:
         yield

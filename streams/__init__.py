@@ -1,1 +1,1 @@
-"""The edge: moves bytes and remembers offsets. It computes nothing; that is ``driftline.detectors``' part."""
+"""The I/O layer: moves bytes and remembers offsets. What it computes lies in ``driftline.detectors``."""

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from driftline.detectors import adwin
 from driftline.detectors.arrays import F64
+from driftline.detectors.online import adwin
 
 DELTA = 2e-4
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
 
-from driftline.detectors.windows import DECIDING
-from driftline.streams.embedded import EmbeddedBroker, embedded_broker
+from driftline.detectors.tumbling import DECIDING
+from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
 from tests.chaos_log import build_fleet
 from tests.fleet import (
     Outcome,
@@ -38,8 +38,8 @@ from tests.fleet import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from driftline.streams.config import Settings
-    from driftline.streams.memory import Record
+    from driftline.streams.config.settings import Settings
+    from tests.memory_broker import Record
 
 INPUT, OUTPUT, GROUP = NODES = 1, 2, 3
 """Leader of what the test writes, leader of what workers write, coordinator of their group."""

@@ -34,7 +34,7 @@ from tests.fleet import Workers, outcome_on, settings_for, states_saved
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from driftline.streams.config import Settings
+    from driftline.streams.config.settings import Settings
 
 START, END = "<!-- chaos -->", "<!-- end of chaos -->"
 SCENARIOS = (chaos_faults, chaos_size, chaos_input, chaos_measures, chaos_clocks)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import orjson
 
-from driftline.detectors.partials import Partial
+from driftline.detectors.documents.partials import Partial
 from driftline.detectors.plan import plan_from
-from driftline.streams import wire
+from driftline.streams.formats import wire
 from tests.chaos_input import CENTURY_MS, MAX_AHEAD_MS, Disturbed, Tally, Value
 from tests.chaos_log import LATENESS_MS, START_MS, WINDOW_MS, Fleet, build_fleet, compact
 from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage, equal
@@ -27,7 +27,7 @@ from tests.test_event_times import SPELLINGS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from driftline.streams.config import Settings
+    from driftline.streams.config.settings import Settings
 
 SPELL = list(SPELLINGS.values())
 BAD_SHARE = 0.02

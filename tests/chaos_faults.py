@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from driftline.streams.connection import opened
+from driftline.streams.kafka.connection import opened
 from tests.chaos_stage import EQUAL, Fault, Stage, small_log
 
 if TYPE_CHECKING:
-    from driftline.streams.config import Settings
+    from driftline.streams.config.settings import Settings
 
 
 async def calm(stage: Stage) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from driftline.streams.config import Settings
+    from driftline.streams.config.settings import Settings
     from tests.fleet import Outcome
 
 Value = tuple[int, bytes | None]

@@ -9,17 +9,17 @@ import msgspec
 import numpy as np
 import orjson
 
-from driftline.detectors.fit import fit
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import plan_from
-from driftline.detectors.watch import Watch
-from driftline.streams.memory import Record
-from driftline.streams.topics import create_topics
+from driftline.streams.kafka.topics import create_topics
+from tests.memory_broker import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from driftline.detectors.baseline import Baseline
-    from driftline.streams.config import Settings
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.streams.config.settings import Settings
 
 START_MS = 1_700_000_000_000 // 60_000 * 60_000
 WINDOW_MS = 60_000

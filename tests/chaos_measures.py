@@ -13,7 +13,7 @@ from tests.chaos_view import until
 from tests.chaos_worker import MARK
 
 if TYPE_CHECKING:
-    from driftline.streams.config import Settings
+    from driftline.streams.config.settings import Settings
 
 SHIPPED = {"DRIFTLINE_WORKER__SESSION_TIMEOUT_S": "10", "DRIFTLINE_WORKER__SNAPSHOT_INTERVAL_S": "10"}
 """The suite's own settings are shorter, so that more happens in the same time."""

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from driftline.streams import cli
-from driftline.streams.stages import ProfilingStage
+from driftline.streams.cli import main
+from driftline.streams.engine.profiling_stage import ProfilingStage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from driftline.detectors.profiling import PartitionState
-    from driftline.streams.wire import Raw
+    from driftline.detectors.windows.profiling import PartitionState
+    from driftline.streams.formats.wire import Raw
 
 
 class Batch(NamedTuple):
@@ -57,4 +57,4 @@ def probe(path: Path) -> None:
 
 if __name__ == "__main__":
     probe(Path(sys.argv.pop(1)))
-    cli.main()
+    main.main()

@@ -17,8 +17,8 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from driftline.detectors.plan import plan_from
-from driftline.streams import wire
-from driftline.streams.drift_gauge import MAX_SERIES
+from driftline.streams.formats import wire
+from driftline.streams.observability.drift_gauge import MAX_SERIES
 from tests.chaos_log import N_FEATURES, WINDOW_MS, Fleet, build_fleet
 from tests.chaos_probe import batches
 from tests.chaos_stage import EQUAL, Fault, Log, Size, Stage
@@ -29,8 +29,8 @@ from tests.onlooker import Onlooker, by_label, read, total
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from driftline.detectors.baseline import Baseline
-    from driftline.streams.config import Settings
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.streams.config.settings import Settings
 
 NEW_PER_S = 10_000 / 60
 KNOWN_PER_S = 2_000

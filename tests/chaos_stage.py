@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from random import Random
 
-    from driftline.streams.config import Settings
+    from driftline.streams.config.settings import Settings
 
 KAFKA = Path(__file__).parents[1] / "scripts" / "kafka"
 EQUAL = "equal"

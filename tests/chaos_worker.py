@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka.consumer.fetcher import Fetcher
 
-from driftline.streams import cli
-from driftline.streams.pump import Pump
-from driftline.streams.sink import KafkaSink
-from driftline.streams.stages import ProfilingStage
-from driftline.streams.table_store import TableStore
-from driftline.streams.watchdog import Watchdog
+from driftline.streams.cli import main
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.pump import Pump
+from driftline.streams.observability.watchdog import Watchdog
+from driftline.streams.worker.sink import KafkaSink
+from driftline.streams.worker.table_store import TableStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from driftline.detectors.profiling import PartitionState
-    from driftline.streams.wire import Outgoing, Raw
+    from driftline.detectors.windows.profiling import PartitionState
+    from driftline.streams.formats.wire import Outgoing, Raw
 
 STILL_AFTER = 5_000
 MARK = "tampered: stands still from now on"
@@ -130,4 +130,4 @@ TAMPERED: dict[str, Callable[[], None]] = {
 if __name__ == "__main__":
     name = sys.argv.pop(1)
     TAMPERED[name]()
-    cli.main()
+    main.main()

@@ -20,22 +20,24 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from driftline.detectors import profile_snapshot
-from driftline.detectors.snapshot import OWN, unseal
-from driftline.streams import wire
-from driftline.streams.chunks import Chunks
-from driftline.streams.config import load_settings
-from driftline.streams.memory import Record
-from driftline.streams.metrics import Metrics
-from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
-from driftline.streams.topics import topic_table
+from driftline.detectors.snapshots import profile_snapshot
+from driftline.detectors.snapshots.envelope import OWN, unseal
+from driftline.streams.config.settings import load_settings
+from driftline.streams.engine.chunks import Chunks
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.engine.verdict_stage import VerdictStage
+from driftline.streams.formats import wire
+from driftline.streams.kafka.topics import topic_table
+from driftline.streams.observability.metrics import Metrics
+from tests.memory_broker import Record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 
-    from driftline.detectors.baseline import Baseline
-    from driftline.detectors.watch import Watch
-    from driftline.streams.config import Settings
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.detectors.layout.watch import Watch
+    from driftline.streams.config.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 CUT = 9973
@@ -238,7 +240,7 @@ class Workers:
     def start(self, tampered: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
         """Start one more, tampered with in the way that ``tests.chaos_worker`` knows by that name."""
         way = tampered or self._tampered
-        module = ["tests.chaos_worker", way] if way else ["driftline.streams.cli"]
+        module = ["tests.chaos_worker", way] if way else ["driftline.streams.cli.main"]
         command = [sys.executable, "-m", *module, "--config", str(self._config), "worker"]
         log = self._config.with_name(f"{self._config.stem}-{self._started}.log")
         self._started += 1

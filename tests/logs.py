@@ -18,23 +18,24 @@ import msgspec
 import numpy as np
 import orjson
 
-from driftline.detectors import profiling, verdict
-from driftline.detectors.fit import fit
-from driftline.detectors.fleet import FleetState, Judged
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.predictions import Batch, Prediction
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan, Rule
-from driftline.detectors.profiling import PartitionState
-from driftline.detectors.records import Batch, Prediction
-from driftline.detectors.watch import Watch
-from driftline.streams import wire
+from driftline.detectors.verdicts import verdict
+from driftline.detectors.verdicts.fleet import FleetState, Judged
+from driftline.detectors.windows import profiling
+from driftline.detectors.windows.profiling import PartitionState
+from driftline.streams.formats import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from driftline.detectors.alerts import Alert
-    from driftline.detectors.baseline import Baseline
-    from driftline.detectors.intake import Profiled
-    from driftline.detectors.judging import Verdict
-    from driftline.detectors.partials import Mark, Partial
+    from driftline.detectors.documents.alerts import Alert
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.detectors.documents.partials import Mark, Partial
+    from driftline.detectors.verdicts.decide import Verdict
+    from driftline.detectors.windows.ingest import Profiled
 
 START_MS = 1_700_000_040_000
 """A multiple of a minute."""

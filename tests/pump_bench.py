@@ -6,18 +6,18 @@ import asyncio
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
-from driftline.streams.memory import Broker, MemorySink, MemoryStore, Session
-from driftline.streams.pump import Pump
-from driftline.streams.rehearsal import STAGES, Rehearsal
-from driftline.streams.stages import ProfilingStage
-from driftline.streams.turns import Turns
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.pump import Pump
+from driftline.streams.engine.scheduling import Turns
 from tests.logs import SENSITIVE, Shape, baselines, prediction_log, spread, watching
+from tests.memory_broker import Broker, MemorySink, MemoryStore, Session
+from tests.simulator import STAGES, Rehearsal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from driftline.detectors.watch import Watch
-    from driftline.streams.memory import Record
+    from driftline.detectors.layout.watch import Watch
+    from tests.memory_broker import Record
 
 P0 = ("predictions", 0)
 INTERVAL_S, IDLE_S = 10.0, 30.0

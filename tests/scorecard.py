@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import betaincinv
 
-from driftline.detectors.fit import fit
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.predictions import Prediction
 from driftline.detectors.plan import Plan
-from driftline.detectors.profiling import PartitionState
-from driftline.detectors.records import Prediction
+from driftline.detectors.windows.profiling import PartitionState
 from tests.logs import MINUTE_MS, START_MS, Profile, batch_of, final_verdicts, judge, watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from driftline.detectors.baseline import Baseline
+    from driftline.detectors.documents.baseline import Baseline
 
 DRIFT_BAR, MESSAGE_BAR = 1.5, 3.0
 """Most windows of a hundred without drift that may be said to drift, and that may bring any message."""

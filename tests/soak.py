@@ -30,7 +30,7 @@ from tests.fleet import Workers, publish, settings_for
 from tests.onlooker import Onlooker, read, total
 
 if TYPE_CHECKING:
-    from driftline.streams.config import Settings
+    from driftline.streams.config.settings import Settings
 
 MAX_SLOPE = 5.0
 """MB an hour."""

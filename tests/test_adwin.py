@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from river.drift import ADWIN
 
-from driftline.detectors import adwin as module
-from driftline.detectors.adwin import Change
 from driftline.detectors.arrays import F64
 from driftline.detectors.errors import DamagedState
+from driftline.detectors.online import adwin as module
+from driftline.detectors.online.adwin import Change
 from tests.adwins import Adwin
 
 
@@ -239,7 +239,7 @@ def test_bytes_that_river_reads_differently_are_a_damaged_state() -> None:
 
 
 def test_importing_it_does_not_import_all_of_river() -> None:
-    program = "import sys, driftline.detectors.adwin; print([m for m in sys.modules if m.startswith('river.')])"
+    program = "import sys, driftline.detectors.online.adwin; print([m for m in sys.modules if m.startswith('river.')])"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "river.drift" not in loaded
     assert "_river_rust" in loaded

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.alerts import Alert, Origin, Window, digest
+from driftline.detectors.documents.alerts import Alert, Origin, Window, digest
 
 WINDOW = Alert(
     state="firing", kind="drift", severity="warning", model="m", version="1", signal="x", detector="marginal",

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from driftline.streams.allocator import LARGE_BYTES
+from driftline.streams.worker.allocator import LARGE_BYTES
 
 MAPPED = """
 import ctypes, json, sys
-from driftline.streams.allocator import keep_large_buffers_apart
+from driftline.streams.worker.allocator import keep_large_buffers_apart
 
 class Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd rest1 rest2 rest3 rest4 rest5".split()]

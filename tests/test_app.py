@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.sink import KafkaSink
-from driftline.streams.wire import Outgoing
+from driftline.streams.formats.wire import Outgoing
+from driftline.streams.worker.sink import KafkaSink
 
 LIMITS = {"the broker's": 1000, "the client's": 2**22}
 """What is refused where: a topic takes no more than so many bytes, aiokafka no more than 1 MiB."""

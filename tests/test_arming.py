@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from driftline.detectors.arming import described
-from driftline.detectors.fit import fit
+from driftline.detectors.baselines.arming import described
+from driftline.detectors.baselines.fit import fit
 from driftline.detectors.plan import Plan, plan_from
 
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from driftline.detectors.baseline import Baseline, NumericSignal
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.training import column_of
+from driftline.detectors.documents.baseline import Baseline, NumericSignal
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.fit import fit
-from driftline.detectors.marginal import minimum_detectable_effect
-from driftline.detectors.training import column_of
-from driftline.streams.baseline_cli import moment_ms, read_baseline
-from driftline.streams.cli import run
-from driftline.streams.config import Settings
-from driftline.streams.demo_stream import training_columns
-from driftline.streams.embedded import embedded_broker
-from driftline.streams.reader import TopicReader
-from driftline.streams.reading import Reading
-from driftline.streams.training_columns import read_training
+from driftline.detectors.statistics.marginal import minimum_detectable_effect
+from driftline.streams.cli.baseline import moment_ms, read_baseline
+from driftline.streams.cli.main import run
+from driftline.streams.config.settings import Settings
+from driftline.streams.demo.embedded import embedded_broker
+from driftline.streams.demo.stream import training_columns
+from driftline.streams.files.options import Reading
+from driftline.streams.files.training_columns import read_training
+from driftline.streams.kafka.reader import TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

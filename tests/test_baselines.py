@@ -15,13 +15,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan, plan_from
-from driftline.detectors.watch import Watch
-from driftline.streams.baselines import BaselineFollower
-from driftline.streams.embedded import EmbeddedBroker, embedded_broker
-from driftline.streams.metrics import Metrics
-from driftline.streams.recreated import ASKING, Lookup
-from driftline.streams.stages import Shared
+from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
+from driftline.streams.engine.shared import Shared
+from driftline.streams.kafka.recreated import ASKING, Lookup
+from driftline.streams.observability.metrics import Metrics
+from driftline.streams.worker.baseline_follower import BaselineFollower
 from tests.fleet import Workers, publish, settings_for, topic_sizes
 from tests.logs import churn, fraud, watching
 from tests.test_outlier_profile import changed, valid
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from driftline.detectors.baseline import Baseline
-    from driftline.streams.config import Settings
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.streams.config.settings import Settings
 
 NAME = "names"
 
@@ -88,7 +88,7 @@ def test_a_baseline_that_comes_later_without_the_plans_signal_is_told_once(
             await asyncio.sleep(0)
             following.cancel()
 
-    with caplog.at_level(logging.WARNING, "driftline.streams.baselines"):
+    with caplog.at_level(logging.WARNING, "driftline.streams.worker.baseline_follower"):
         asyncio.run(asyncio.wait_for(scenario(), 60))
     told = [record.getMessage() for record in caplog.records]
     assert told[0].startswith("plan.models.churn: no baseline is of model 'churn'; there is no baseline yet")

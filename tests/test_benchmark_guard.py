@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 import pytest
 
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.watch import Watch
-from driftline.streams.metrics import Metrics
-from driftline.streams.stages import ProfilingStage, Shared
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.observability.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from driftline.detectors.baseline import Baseline
-    from driftline.detectors.profiling import PartitionState
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.detectors.windows.profiling import PartitionState
 
     Step = Callable[[PartitionState, Sequence[Any]], object]
 

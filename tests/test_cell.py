@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from driftline.detectors import profile_snapshot
-from driftline.detectors.cell import Cell, OpenWindow
 from driftline.detectors.errors import DamagedState
-from driftline.detectors.layout import LATE, OUTLIERS, SCORED, N
+from driftline.detectors.layout.vector_layout import LATE, OUTLIERS, SCORED, N
 from driftline.detectors.plan import Plan
-from driftline.detectors.profiling import PartitionState
+from driftline.detectors.snapshots import profile_snapshot
+from driftline.detectors.windows.model_state import Cell, OpenWindow
+from driftline.detectors.windows.profiling import PartitionState
 from tests.logs import START_MS, plain, watching
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.streams import chunks
-from driftline.streams.chunks import CHUNK_BYTES, Chunks
+from driftline.streams.engine import chunks
+from driftline.streams.engine.chunks import CHUNK_BYTES, Chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from driftline.streams.cli import COMMANDS, EXIT_CODES, driftline, run
+from driftline.streams.cli.main import COMMANDS, EXIT_CODES, driftline, run
 from tests.logs import baselines
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def test_help_imports_no_heavy_package() -> None:
     for command in ([], *([name] for name in COMMANDS if name not in ("baseline", "demo"))):
         program = f"""if True:
             import sys
-            from driftline.streams.cli import run
+            from driftline.streams.cli.main import run
             code = run({[*command, "--help"]})
             sys.exit(code or repr([name for name in {heavy[: 6 if not command else 3]} if name in sys.modules]))
         """
@@ -61,7 +61,7 @@ def test_a_command_whose_output_is_closed_ends_in_peace(arguments: list[str], tm
     reader, writer = os.pipe()
     os.close(reader)  # as behind `| head -0`: the first line meets nobody
     done = subprocess.run(
-        [sys.executable, "-m", "driftline.streams.cli", *arguments],
+        [sys.executable, "-m", "driftline.streams.cli.main", *arguments],
         cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     os.close(writer)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from driftline.detectors.partials import Mark
-from driftline.streams.cli import run
-from driftline.streams.config import Kafka, Settings
-from driftline.streams.dead_letters import dead_letter
-from driftline.streams.embedded import EmbeddedBroker, embedded_broker
-from driftline.streams.letters import RESENT_FROM
-from driftline.streams.memory import Record
-from driftline.streams.reader import RecordReader
-from driftline.streams.rejections import Rejection
-from driftline.streams.resending import Resending, Sent
-from driftline.streams.wire import mark_records
+from driftline.detectors.documents.partials import Mark
+from driftline.streams.cli.main import run
+from driftline.streams.client.resending import Resending, Sent
+from driftline.streams.config.settings import Kafka, Settings
+from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
+from driftline.streams.engine.dead_letters import dead_letter
+from driftline.streams.formats.letters import RESENT_FROM
+from driftline.streams.formats.rejections import Rejection
+from driftline.streams.formats.wire import mark_records
+from driftline.streams.kafka.reader import RecordReader
+from tests.memory_broker import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +168,7 @@ class Forgetful(Resending):
 def test_a_resending_that_was_interrupted_is_made_up_for_whenever_that_was(
     broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch, noted: int
 ) -> None:
-    monkeypatch.setattr("driftline.streams.resending.CHUNK", 2)
+    monkeypatch.setattr("driftline.streams.client.resending.CHUNK", 2)
     monkeypatch.setattr(Forgetful, "left", noted)
 
     async def attempt(kind: type[Resending]) -> None:

@@ -10,15 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.training import CategoricalColumn, NumericColumn
+from driftline.detectors.documents.predictions import PositionalPrediction, Prediction
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.fit import fit
-from driftline.detectors.records import PositionalPrediction, Prediction
-from driftline.detectors.training import CategoricalColumn, NumericColumn
-from driftline.streams.cli import run
-from driftline.streams.cli_publish import publish_all
-from driftline.streams.config import Kafka, Settings
-from driftline.streams.embedded import EmbeddedBroker, embedded_broker
-from driftline.streams.reader import RecordReader, TopicReader
+from driftline.streams.cli.main import run
+from driftline.streams.cli.publish import publish_all
+from driftline.streams.config.settings import Kafka, Settings
+from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
+from driftline.streams.kafka.reader import RecordReader, TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

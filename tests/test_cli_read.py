@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from driftline.detectors.alerts import Alert, Window
-from driftline.detectors.judging import OutlierVerdict, SignalVerdict, Verdict
-from driftline.streams.cli import run
-from driftline.streams.cli_read import RECENT, alert_line, as_json, verdict_line
-from driftline.streams.config import Kafka
-from driftline.streams.embedded import EmbeddedBroker, embedded_broker
-from driftline.streams.outbox import Outbox
+from driftline.detectors.documents.alerts import Alert, Window
+from driftline.detectors.verdicts.decide import OutlierVerdict, SignalVerdict, Verdict
+from driftline.streams.cli.main import run
+from driftline.streams.cli.read import RECENT, alert_line, as_json, verdict_line
+from driftline.streams.config.settings import Kafka
+from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
+from driftline.streams.kafka.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-DRIFTLINE = [sys.executable, "-m", "driftline.streams.cli"]
+DRIFTLINE = [sys.executable, "-m", "driftline.streams.cli.main"]
 
 
 def alert(number: int, model: str = "churn") -> Alert:

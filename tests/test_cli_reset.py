@@ -8,10 +8,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from driftline.detectors.plan import plan_from
-from driftline.streams.cli import run
-from driftline.streams.connection import opened
-from driftline.streams.memory import Record
-from driftline.streams.topics import create_topics, partitions_of
+from driftline.streams.cli.main import run
+from driftline.streams.kafka.connection import opened
+from driftline.streams.kafka.topics import create_topics, partitions_of
 from tests.fleet import (
     Workers,
     expected,
@@ -23,12 +22,13 @@ from tests.fleet import (
     verdicts_complete,
 )
 from tests.logs import Shape, baselines, prediction_log, watching
+from tests.memory_broker import Record
 from tests.test_topics import configs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from driftline.streams.config import Settings
+    from driftline.streams.config.settings import Settings
 
 
 def log_of(settings: Settings, n: int) -> list[list[Record]]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from driftline.streams.cli import run
-from driftline.streams.topics import create_topics
+from driftline.streams.cli.main import run
+from driftline.streams.kafka.topics import create_topics
 from tests.fleet import Workers, expected, publish, settings_for, states_saved, verdicts_complete
 from tests.logs import START_MS, baselines, watching
 from tests.test_cli_reset import log_of

@@ -14,14 +14,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 import driftline
 from driftline import AlertSubscriber, PredictionLogger
-from driftline.detectors.alerts import Alert, Window
-from driftline.detectors.baseline import Baseline
-from driftline.detectors.records import Prediction
-from driftline.streams.client import MAX_RECORD_BYTES
-from driftline.streams.config import Kafka
-from driftline.streams.connection import KafkaUnreachable, opened
-from driftline.streams.embedded import EmbeddedBroker, embedded_broker
-from driftline.streams.outbox import PRODUCER, Outbox
+from driftline.detectors.documents.alerts import Alert, Window
+from driftline.detectors.documents.baseline import Baseline
+from driftline.detectors.documents.predictions import Prediction
+from driftline.streams.client.client import MAX_RECORD_BYTES
+from driftline.streams.config.settings import Kafka
+from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
+from driftline.streams.kafka.connection import KafkaUnreachable, opened
+from driftline.streams.kafka.outbox import PRODUCER, Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.streams.codecs import DECODERS, BatchTooLarge, limited
+from driftline.streams.kafka.codecs import DECODERS, BatchTooLarge, limited
 from tests.hostile import batch, bomb
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.columns import Chosen, Columns, columns, columns_of
-from driftline.detectors.fit import fit
-from driftline.detectors.layout import Layout
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.training import CategoricalColumn, NumericColumn
+from driftline.detectors.documents.predictions import NESTED
+from driftline.detectors.layout.columns import Chosen, Columns, columns, columns_of
+from driftline.detectors.layout.vector_layout import Layout
 from driftline.detectors.plan import Plan
-from driftline.detectors.records import NESTED
-from driftline.detectors.training import CategoricalColumn, NumericColumn
 from tests.logs import churn, plain, prediction, sample
 
 LAYOUT = Layout.of(plain(), Plan())

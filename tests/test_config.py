@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.plan import Plan
-from driftline.streams.config import Kafka, Settings, load_settings
-from driftline.streams.secret import Secret
+from driftline.streams.config.secret import Secret
+from driftline.streams.config.settings import Kafka, Settings, load_settings
 from tests.logs import Shape, baselines, prediction_log, run, watching
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def test_whatever_a_table_holds_is_settings_or_the_operators_error(table: Any) -
 
 def test_the_configuration_is_cheap_to_import() -> None:
     heavy = "faust", "river", "scipy", "numpy", "aiokafka"
-    program = f"import sys, driftline.streams.config; print([name for name in {heavy} if name in sys.modules])"
+    program = f"import sys, driftline.streams.config.settings; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftline.detectors.plan import DETECTORS, plan_from
-from driftline.streams.config import Settings, load_settings
-from driftline.streams.config_document import Key, every_key, markdown_table, schema, shown
-from driftline.streams.config_environment import from_environment
+from driftline.streams.config.document import Key, every_key, markdown_table, schema, shown
+from driftline.streams.config.environment import from_environment
+from driftline.streams.config.settings import Settings, load_settings
 
 MANUAL = Path(__file__).parents[1] / "docs" / "configuration.md"
 

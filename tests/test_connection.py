@@ -16,11 +16,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams import connection
-from driftline.streams.config import Kafka
-from driftline.streams.connection import KafkaUnreachable, client_options, faust_credentials, opened, probe
-from driftline.streams.embedded import embedded_broker
-from driftline.streams.secret import Secret
+from driftline.streams.config.secret import Secret
+from driftline.streams.config.settings import Kafka
+from driftline.streams.demo.embedded import embedded_broker
+from driftline.streams.kafka import connection
+from driftline.streams.kafka.connection import KafkaUnreachable, client_options, opened, probe
+from driftline.streams.worker.addresses import faust_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.constraints import occurrences_needed
+from driftline.detectors.baselines.fit import fit
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.fit import fit
-from driftline.detectors.layout import Layout
+from driftline.detectors.layout.constraints import occurrences_needed
+from driftline.detectors.layout.vector_layout import Layout
 from driftline.detectors.plan import Plan, plan_from
-from driftline.detectors.profiling import PartitionState
+from driftline.detectors.windows.profiling import PartitionState
 from tests.logs import MINUTE_MS, START_MS, Profile, batch_of, prediction, watching
 
 

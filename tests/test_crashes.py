@@ -14,21 +14,22 @@ import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
-from driftline.detectors.snapshot import OWN, unseal
-from driftline.streams.rehearsal import STAGES, Outcome, Rehearsal, Turn
-from driftline.streams.stages import ProfilingStage, VerdictStage
+from driftline.detectors.snapshots.envelope import OWN, unseal
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.verdict_stage import VerdictStage
 from tests.logs import MINUTE_MS, SENSITIVE, START_MS, Shape, baselines, churn, prediction_log, spread, watching
+from tests.simulator import STAGES, Outcome, Rehearsal, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from driftline.detectors.errors import DamagedState
-    from driftline.detectors.fleet import FleetState
-    from driftline.detectors.profiling import PartitionState
-    from driftline.detectors.watch import Watch
-    from driftline.streams.memory import Place
-    from driftline.streams.pump import Pump
-    from driftline.streams.wire import Outgoing, Raw
+    from driftline.detectors.layout.watch import Watch
+    from driftline.detectors.verdicts.fleet import FleetState
+    from driftline.detectors.windows.profiling import PartitionState
+    from driftline.streams.engine.pump import Pump
+    from driftline.streams.formats.wire import Outgoing, Raw
+    from tests.memory_broker import Place
 
 PARTITIONS = 2
 PLACES = [(topic, partition) for topic in STAGES for partition in range(PARTITIONS)]

@@ -10,15 +10,16 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.watch import Watch
-from driftline.streams.dead_letters import Allowance
-from driftline.streams.memory import Record
-from driftline.streams.metrics import Metrics
-from driftline.streams.rejections import MOST_SHOWN
-from driftline.streams.sink import StickyPartitioner
-from driftline.streams.stages import ProfilingStage, Shared
+from driftline.streams.engine.dead_letters import Allowance
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.formats.rejections import MOST_SHOWN
+from driftline.streams.observability.metrics import Metrics
+from driftline.streams.worker.sink import StickyPartitioner
 from tests.logs import START_MS, churn, watching
+from tests.memory_broker import Record
 
 N_FLOOD, PER_MINUTE = 1_000, 60
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from driftline.streams import demo_run
-from driftline.streams.demo_run import DemoFailed, Scale, run_demo
+from driftline.streams.demo import run
+from driftline.streams.demo.run import DemoFailed, Scale, run_demo
 
 SMALL = Scale(training_rows=3_000, window_rows=300, clean=4, faulty=2, pause=3, pace_s=0.0)
 
@@ -26,7 +26,7 @@ def test_a_small_demo_runs_and_tells_what_was_found() -> None:
 
 @pytest.mark.embedded
 def test_a_worker_that_ends_by_itself_fails_the_demo_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(demo_run.ENVIRONMENT, "DRIFTLINE_WORKER__METRICS_HOST", "203.0.113.1")  # no address of ours
+    monkeypatch.setitem(run.ENVIRONMENT, "DRIFTLINE_WORKER__METRICS_HOST", "203.0.113.1")  # no address of ours
     with pytest.raises(DemoFailed, match=r"(?s)worker ended by itself.*203"):
         run_demo(SMALL, lambda _: None)
 

@@ -10,14 +10,14 @@ import numpy as np
 import orjson
 import pytest
 
-from driftline.detectors import profiling, verdict
-from driftline.detectors.fit import fit
-from driftline.detectors.fleet import FleetState
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.watch import Watch
-from driftline.streams import wire
-from driftline.streams.demo_report import Outcome, false_alarms, outcomes, table
-from driftline.streams.demo_stream import (
+from driftline.detectors.verdicts import verdict
+from driftline.detectors.verdicts.fleet import FleetState
+from driftline.detectors.windows import profiling
+from driftline.streams.demo.report import Outcome, false_alarms, outcomes, table
+from driftline.streams.demo.stream import (
     EPOCH_MS,
     FAULTS,
     MODEL,
@@ -29,10 +29,11 @@ from driftline.streams.demo_stream import (
     schedule,
     training_columns,
 )
+from driftline.streams.formats import wire
 
 if TYPE_CHECKING:
-    from driftline.detectors.alerts import Alert
-    from driftline.detectors.judging import Verdict
+    from driftline.detectors.documents.alerts import Alert
+    from driftline.detectors.verdicts.decide import Verdict
 
 PARTITIONS = 2
 ROWS = 500

@@ -13,9 +13,9 @@ import click
 import pytest
 import yaml
 
-from driftline.streams.cli import driftline
-from driftline.streams.config import Settings, load_settings
-from driftline.streams.health import PORT
+from driftline.streams.cli.main import driftline
+from driftline.streams.config.settings import Settings, load_settings
+from driftline.streams.observability.health import PORT
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"

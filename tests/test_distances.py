@@ -6,7 +6,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2_contingency, ks_2samp, norm, wasserstein_distance
 
 from driftline.detectors.arrays import F64, I64
-from driftline.detectors.distances import DISTANCES, distances
+from driftline.detectors.statistics.distances import DISTANCES, distances
 
 EVERY = pytest.mark.parametrize("name", DISTANCES)
 

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.duplicates import NO_ID, NO_KEY, SAMPLE, Duplicates, id_hashes, record_keys, thinned
+from driftline.detectors.documents.duplicates import NO_ID, NO_KEY, SAMPLE, Duplicates, id_hashes, record_keys, thinned
 from driftline.detectors.errors import DamagedState
 from driftline.detectors.plan import Plan
-from driftline.streams import wire
+from driftline.streams.formats import wire
 from tests.logs import START_MS, by_the_minute, plain, prediction, sample, watching
 from tests.scorecard import interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from driftline.detectors.judging import Verdict
-    from driftline.detectors.records import Prediction
+    from driftline.detectors.documents.predictions import Prediction
+    from driftline.detectors.verdicts.decide import Verdict
 
 logs = st.lists(st.integers(-1, 400), max_size=600)
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.embedded import EmbeddedBroker, embedded_broker
+from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +182,7 @@ def test_a_broker_that_died_is_told() -> None:
 def test_nothing_is_left_when_the_parent_is_killed() -> None:
     parent = """if True:
         import os, signal
-        from driftline.streams.embedded import embedded_broker
+        from driftline.streams.demo.embedded import embedded_broker
         with embedded_broker({}) as broker:
             os.write(1, broker.bootstrap_servers.encode())
             os.kill(os.getpid(), signal.SIGKILL)
@@ -202,7 +202,7 @@ def test_a_missing_package_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_library_that_does_not_load_is_an_answer_not_a_traceback() -> None:
-    child = [sys.executable, "-m", "driftline.streams.mock_cluster", "/nowhere/librdkafka.so", "1"]
+    child = [sys.executable, "-m", "driftline.streams.demo.mock_cluster", "/nowhere/librdkafka.so", "1"]
     ended = subprocess.run(child, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     assert "/nowhere/librdkafka.so" in json.loads(ended.stdout)["error"]
     assert not ended.stderr

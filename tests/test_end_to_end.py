@@ -11,14 +11,13 @@ import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from driftline.detectors.fit import fit
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import plan_from
-from driftline.detectors.watch import Watch
-from driftline.detectors.windows import DECIDING
-from driftline.streams.embedded import embedded_broker
-from driftline.streams.memory import Record
-from driftline.streams.topics import create_topics
-from driftline.streams.wire import LOG_APPEND_TIME
+from driftline.detectors.tumbling import DECIDING
+from driftline.streams.demo.embedded import embedded_broker
+from driftline.streams.formats.wire import LOG_APPEND_TIME
+from driftline.streams.kafka.topics import create_topics
 from tests.fleet import (
     Workers,
     expected,
@@ -29,12 +28,13 @@ from tests.fleet import (
     topic_sizes,
     verdicts_complete,
 )
+from tests.memory_broker import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from driftline.detectors.baseline import Baseline
+    from driftline.detectors.documents.baseline import Baseline
 
 WINDOW_MS = 10_000
 PLAN = {"window_ms": WINDOW_MS, "lateness_ms": 2_000, "min_rows": 50}

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.streams.event_times import WANTED, event_times, wanted
-from driftline.streams.tolerant import refusal, second_look
+from driftline.streams.formats.event_times import WANTED, event_times, wanted
+from driftline.streams.formats.tolerant import refusal, second_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from driftline.detectors import profile_snapshot
-from driftline.detectors.constraints import CONSTRAINTS
+from driftline.detectors.documents.predictions import NESTED
+from driftline.detectors.layout.constraints import CONSTRAINTS
 from driftline.detectors.plan import Plan, plan_from
-from driftline.detectors.profiling import PartitionState
-from driftline.detectors.records import NESTED
+from driftline.detectors.snapshots import profile_snapshot
+from driftline.detectors.windows.profiling import PartitionState
 from tests.logs import MINUTE_MS, START_MS, Profile, batch_of, by_the_minute, churn, plain, prediction, sample, watching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from driftline.detectors.alerts import Alert
-    from driftline.detectors.records import Prediction
+    from driftline.detectors.documents.alerts import Alert
+    from driftline.detectors.documents.predictions import Prediction
 
 GOOD = sample(1, 1)[0]
 BROKEN: dict[str, dict[str, Any]] = {

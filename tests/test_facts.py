@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from driftline.detectors.distances import psi
-from driftline.detectors.fit import fit
+from driftline.detectors.baselines.fit import fit
 from driftline.detectors.plan import Plan, plan_from
+from driftline.detectors.statistics.distances import psi
 from tests.logs import MINUTE_MS, START_MS, by_the_minute, prediction, watching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from driftline.detectors.alerts import Alert
-    from driftline.detectors.baseline import Baseline
-    from driftline.detectors.records import Prediction
+    from driftline.detectors.documents.alerts import Alert
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.detectors.documents.predictions import Prediction
     from tests.logs import Outcome
 
 CITIES = ["Berlin", "Paris", "Rome", "Warsaw"]

@@ -13,10 +13,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.streams.dead_letters import dead_letter
-from driftline.streams.fetching import POLL_BYTES, RESPONSE_BYTES, bounded
-from driftline.streams.rejections import Rejection
-from driftline.streams.wire import Remains
+from driftline.streams.engine.dead_letters import dead_letter
+from driftline.streams.formats.rejections import Rejection
+from driftline.streams.formats.wire import Remains
+from driftline.streams.kafka.fetching import POLL_BYTES, RESPONSE_BYTES, bounded
 from tests.hostile import batch, bomb, resealed
 
 LIMIT = 200_000

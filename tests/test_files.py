@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.training import CategoricalColumn, NumericColumn
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.fit import fit
-from driftline.detectors.training import CategoricalColumn, NumericColumn
-from driftline.streams.files import FORMS, opened
-from driftline.streams.reading import Reading
-from driftline.streams.training_columns import Read, read_training
+from driftline.streams.files.files import FORMS, opened
+from driftline.streams.files.options import Reading
+from driftline.streams.files.training_columns import Read, read_training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -249,7 +249,7 @@ def test_without_duckdb_the_remedy_is_named(tmp_path: Path) -> None:
     program = f"""
         import sys
         from driftline.detectors.errors import OperatorError
-        from driftline.streams.files import opened
+        from driftline.streams.files.files import opened
         assert "duckdb" not in sys.modules
         sys.modules["duckdb"] = None  # an import of it fails from here on
         try:

@@ -11,21 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.detectors import profile_snapshot, profiling, verdict, verdict_snapshot
-from driftline.detectors.fleet import FleetState, Judged
-from driftline.detectors.layout import N
-from driftline.detectors.partials import Mark, Partial
+from driftline.detectors.documents.partials import Mark, Partial
+from driftline.detectors.documents.predictions import Batch
+from driftline.detectors.layout.vector_layout import N
 from driftline.detectors.plan import plan_from
-from driftline.detectors.profiling import PartitionState
-from driftline.detectors.records import Batch
-from driftline.detectors.windows import NO_TIME
-from driftline.streams import wire
+from driftline.detectors.snapshots import profile_snapshot, verdict_snapshot
+from driftline.detectors.tumbling import NO_TIME
+from driftline.detectors.verdicts import verdict
+from driftline.detectors.verdicts.fleet import FleetState, Judged
+from driftline.detectors.windows import profiling
+from driftline.detectors.windows.profiling import PartitionState
+from driftline.streams.formats import wire
 from tests.logs import extend, final_verdicts, plain, prediction, watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from driftline.detectors.intake import Profiled
+    from driftline.detectors.windows.ingest import Profiled
 
 WINDOW_MS, LATENESS_MS, IDLE_MS = 60_000, 10_000, 30_000
 START_MS = 1_700_000_040_000

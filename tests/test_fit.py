@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from driftline.detectors.baseline import Baseline, CategoricalSignal, NumericSignal
-from driftline.detectors.distances import psi
+from driftline.detectors.baselines.categorical import MAX_LEVELS
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.numeric import numeric_signal, short
+from driftline.detectors.documents.baseline import Baseline, CategoricalSignal, NumericSignal
+from driftline.detectors.documents.bloom_filter import FurtherLevels
 from driftline.detectors.errors import OperatorError, UnknownFormat
-from driftline.detectors.fit import fit
-from driftline.detectors.fit_bounds import bounds_of
-from driftline.detectors.fit_categorical import MAX_LEVELS
-from driftline.detectors.fit_numeric import numeric_signal, short
-from driftline.detectors.further_levels import FurtherLevels
+from driftline.detectors.statistics.bounds import bounds_of
+from driftline.detectors.statistics.distances import psi
 
 finite = st.floats(-1e12, 1e12)
 tables = hnp.arrays(np.float64, st.integers(1, 300), elements=finite | st.sampled_from([0.0, 1.0, math.nan, math.inf]))

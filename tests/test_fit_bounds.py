@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from driftline.detectors.fit_bounds import bounds_of
+from driftline.detectors.statistics.bounds import bounds_of
 
 if TYPE_CHECKING:
     from typing import Any

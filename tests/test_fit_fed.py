@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driftline.detectors.columns import columns
-from driftline.detectors.fit import fit
-from driftline.detectors.fit_numeric import numeric_signal
-from driftline.detectors.layout import Layout
-from driftline.detectors.online import Online
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.numeric import numeric_signal
+from driftline.detectors.layout.columns import columns
+from driftline.detectors.layout.vector_layout import Layout
 from driftline.detectors.plan import Plan
+from driftline.detectors.windows.online_detectors import Online
 from tests.logs import prediction
 
 RNG = np.random.default_rng(0)

@@ -11,20 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline.detectors.plan import Plan
-from driftline.streams.cli_publish import publish_all
-from driftline.streams.config import Kafka, Settings
-from driftline.streams.embedded import embedded_broker
-from driftline.streams.flush import Latest
-from driftline.streams.flush_mark import FlushMark, flush_of
-from driftline.streams.memory import Record
-from driftline.streams.rehearsal import STAGES, Rehearsal, Turn
+from driftline.streams.cli.publish import publish_all
+from driftline.streams.client.flush import Latest
+from driftline.streams.config.settings import Kafka, Settings
+from driftline.streams.demo.embedded import embedded_broker
+from driftline.streams.formats.flush_mark import FlushMark, flush_of
 from tests.fleet import records_on
 from tests.logs import MINUTE_MS, START_MS, plain, sample, watching
+from tests.memory_broker import Record
+from tests.simulator import STAGES, Rehearsal, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from driftline.streams.rehearsal import Outcome
+    from tests.simulator import Outcome
 
 PARTITIONS = 3
 N = 600

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.streams.formats import MANUAL
-from driftline.streams.tolerant import refusal
+from driftline.streams.formats.foreign import MANUAL
+from driftline.streams.formats.tolerant import refusal
 
 if TYPE_CHECKING:
     from driftline.detectors.errors import RecordError

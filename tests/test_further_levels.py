@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.further_levels import FurtherLevels, is_level_set, packed
+from driftline.detectors.documents.bloom_filter import FurtherLevels, is_level_set, packed
 
 
 @given(st.sets(st.text(max_size=20), max_size=60))

@@ -9,7 +9,7 @@ from river.tree.padded import PaddedBranch
 
 from driftline.detectors.arrays import F64
 from driftline.detectors.errors import DamagedState
-from driftline.detectors.halfspace import Masses, Trees, grow, leaves, score_and_learn
+from driftline.detectors.online.halfspace import Masses, Trees, grow, leaves, score_and_learn
 
 
 def by_river(forest: HalfSpaceTrees, rows: F64) -> list[float]:

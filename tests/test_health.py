@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams import health
-from driftline.streams.health import PORTS, serving
-from driftline.streams.metrics import Metrics
+from driftline.streams.observability import health
+from driftline.streams.observability.health import PORTS, serving
+from driftline.streams.observability.metrics import Metrics
 
 
 async def served(host: str, port: int | None) -> int:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from driftline.detectors.fleet import FleetState
-from driftline.detectors.partials import Mark
+from driftline.detectors.documents.partials import Mark
 from driftline.detectors.plan import Plan
-from driftline.streams.holding import EVERY_S, Holding
-from driftline.streams.memory import Record
-from driftline.streams.metrics import Metrics
-from driftline.streams.stages import ProfilingStage, Shared
+from driftline.detectors.verdicts.fleet import FleetState
+from driftline.streams.engine.holding import EVERY_S, Holding
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.observability.metrics import Metrics
 from tests.logs import START_MS, plain, watching
+from tests.memory_broker import Record
 
 if TYPE_CHECKING:
     import pytest

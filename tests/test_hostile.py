@@ -14,21 +14,21 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from prometheus_client.parser import text_string_to_metric_families
 
-from driftline.detectors.fit import fit
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import plan_from
-from driftline.detectors.watch import Watch
-from driftline.streams.connection import opened
-from driftline.streams.memory import Record
-from driftline.streams.topics import STAMPED, create_topics
-from driftline.streams.wire import Remains
+from driftline.streams.formats.wire import Remains
+from driftline.streams.kafka.connection import opened
+from driftline.streams.kafka.topics import STAMPED, create_topics
 from tests.fleet import Workers, expected, logged, outcome_on, publish, settings_for, states_saved, verdicts_complete
 from tests.hostile import NOW_MS, batch, bomb, resealed, write
+from tests.memory_broker import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from driftline.detectors.baseline import Baseline
-    from driftline.streams.config import Settings
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.streams.config.settings import Settings
 
 BOMB_BYTES = 300_000_000
 YEAR_MS = 365 * 86_400_000

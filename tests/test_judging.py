@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.detectors.distances import DISTANCES
 from driftline.detectors.plan import Plan, plan_from
+from driftline.detectors.statistics.distances import DISTANCES
 from tests.logs import START_MS, by_the_minute, plain, prediction, sample, watching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from driftline.detectors.judging import Verdict
-    from driftline.detectors.records import Prediction
+    from driftline.detectors.documents.predictions import Prediction
+    from driftline.detectors.verdicts.decide import Verdict
 
 OFF = {"enabled": False}
 SHIFTED = sample(400, 3, shift=0.8)

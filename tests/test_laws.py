@@ -11,11 +11,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.detectors import profile_snapshot, verdict, verdict_snapshot
-from driftline.detectors.fleet import FleetState, Judged
-from driftline.detectors.partials import Mark, Partial
-from driftline.detectors.profiling import PartitionState
-from driftline.streams import wire
+from driftline.detectors.documents.partials import Mark, Partial
+from driftline.detectors.snapshots import profile_snapshot, verdict_snapshot
+from driftline.detectors.verdicts import verdict
+from driftline.detectors.verdicts.fleet import FleetState, Judged
+from driftline.detectors.windows.profiling import PartitionState
+from driftline.streams.formats import wire
 from tests.logs import (
     MINUTE_MS,
     SENSITIVE,
@@ -38,8 +39,8 @@ from tests.logs import (
 )
 
 if TYPE_CHECKING:
-    from driftline.detectors.judging import Verdict
-    from driftline.detectors.watch import Watch
+    from driftline.detectors.layout.watch import Watch
+    from driftline.detectors.verdicts.decide import Verdict
     from tests.logs import Record
 
 SEEDS = st.integers(1, 4)

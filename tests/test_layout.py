@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.baseline import CategoricalSignal, NumericSignal
-from driftline.detectors.columns import columns
-from driftline.detectors.constraints import CONSTRAINTS
-from driftline.detectors.fit import fit
-from driftline.detectors.layout import TOTALS, Layout, N
-from driftline.detectors.normal_scores import knots
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.baseline import CategoricalSignal, NumericSignal
+from driftline.detectors.layout.columns import columns
+from driftline.detectors.layout.constraints import CONSTRAINTS
+from driftline.detectors.layout.vector_layout import TOTALS, Layout, N
 from driftline.detectors.plan import Plan, plan_from
+from driftline.detectors.statistics.normal_scores import knots
 from tests.logs import churn, plain, prediction
 
 LAYOUT = Layout.of(churn(), Plan())

@@ -9,9 +9,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from driftline.streams.config import Kafka
-from driftline.streams.connection import KafkaUnreachable, opened
-from driftline.streams.embedded import embedded_broker
+from driftline.streams.config.settings import Kafka
+from driftline.streams.demo.embedded import embedded_broker
+from driftline.streams.kafka.connection import KafkaUnreachable, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

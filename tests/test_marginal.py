@@ -10,17 +10,22 @@ from scipy.special import betaincinv
 from scipy.stats import chi2, hypergeom, norm
 
 from driftline.detectors.arrays import F64, I64
-from driftline.detectors.columns import columns
-from driftline.detectors.distances import chi_square
-from driftline.detectors.fit import fit
-from driftline.detectors.fit_categorical import MAX_LEVELS, categorical_signal
-from driftline.detectors.layout import Layout
-from driftline.detectors.level_cells import rarity, reference_cells
-from driftline.detectors.marginal import Marginal, categorical_tests, minimum_detectable_effect, numeric_tests
+from driftline.detectors.baselines.categorical import MAX_LEVELS, categorical_signal
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.training import CategoricalColumn, column_of
+from driftline.detectors.layout.columns import columns
+from driftline.detectors.layout.level_cells import rarity, reference_cells
+from driftline.detectors.layout.values import places_of
+from driftline.detectors.layout.vector_layout import Layout
 from driftline.detectors.plan import Plan
-from driftline.detectors.rates import two_sided_p_value
-from driftline.detectors.training import CategoricalColumn, column_of
-from driftline.detectors.values import places_of
+from driftline.detectors.statistics.distances import chi_square
+from driftline.detectors.statistics.marginal import (
+    Marginal,
+    categorical_tests,
+    minimum_detectable_effect,
+    numeric_tests,
+)
+from driftline.detectors.statistics.rates import two_sided_p_value
 from tests.logs import prediction
 
 Test = Callable[[I64, I64], Marginal]

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.detectors import merging, verdict
-from driftline.streams import wire
+from driftline.detectors.verdicts import merging, verdict
+from driftline.streams.formats import wire
 from tests.logs import MINUTE_MS, START_MS, churn, plain, watching
 from tests.test_verdict import PLAN, WATCH, Fleet, mark, partial
 
 if TYPE_CHECKING:
-    from driftline.detectors.fleet import Judged
+    from driftline.detectors.verdicts.fleet import Judged
 
 NOBODY = watching(PLAN)
 MINUTES = 6

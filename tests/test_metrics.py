@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from driftline.detectors import verdict_snapshot
-from driftline.detectors.fit import fit
-from driftline.detectors.fleet import FleetState, ModelState
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.policy import Standing
-from driftline.detectors.watch import Watch
-from driftline.streams.drift_gauge import MAX_SERIES, DriftGauge
-from driftline.streams.metrics import Metrics
-from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
-from driftline.streams.wire import Remains
+from driftline.detectors.snapshots import verdict_snapshot
+from driftline.detectors.verdicts.fleet import FleetState, ModelState
+from driftline.detectors.verdicts.policy import Standing
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.engine.verdict_stage import VerdictStage
+from driftline.streams.formats.wire import Remains
+from driftline.streams.observability.drift_gauge import MAX_SERIES, DriftGauge
+from driftline.streams.observability.metrics import Metrics
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAX_BYTES = 2_000

@@ -4,7 +4,7 @@ import _ctypes
 
 import pytest
 
-from driftline.streams.mock_cluster import MockCluster
+from driftline.streams.demo.mock_cluster import MockCluster
 
 
 def test_a_missing_library_is_an_os_error() -> None:

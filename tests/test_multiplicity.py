@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
-from driftline.detectors.multiplicity import benjamini_hochberg, bonferroni, sidak
+from driftline.detectors.statistics.multiplicity import benjamini_hochberg, bonferroni, sidak
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30).map(np.array)
 LEVELS = st.floats(0.001, 0.5)

@@ -8,7 +8,16 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.new_levels import LONGEST, MOST_NAMES, MOST_OF_WINDOW, NewLevels, count, merged, quoted, ranked
+from driftline.detectors.documents.new_levels import (
+    LONGEST,
+    MOST_NAMES,
+    MOST_OF_WINDOW,
+    NewLevels,
+    count,
+    merged,
+    quoted,
+    ranked,
+)
 from driftline.detectors.plan import Plan
 from tests.logs import START_MS, by_the_minute, plain, prediction, sample, watching
 

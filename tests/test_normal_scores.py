@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 from driftline.detectors.arrays import F64
-from driftline.detectors.fit_numeric import numeric_signal
-from driftline.detectors.normal_scores import LEAST_SHARE, TAIL_SHARES, knots
+from driftline.detectors.baselines.numeric import numeric_signal
+from driftline.detectors.statistics.normal_scores import LEAST_SHARE, TAIL_SHARES, knots
 from tests.adwins import Adwin
 
 HIGHEST = -ndtri(LEAST_SHARE)

@@ -26,8 +26,8 @@ from tests.logs import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from driftline.detectors.baseline import Baseline
-    from driftline.detectors.judging import Verdict
+    from driftline.detectors.documents.baseline import Baseline
+    from driftline.detectors.verdicts.decide import Verdict
     from tests.logs import Outcome
 
 ROUGH = Shape(n=1500, stragglers=0.05, rubbish=0.08)

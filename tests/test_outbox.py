@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.config import Kafka
-from driftline.streams.embedded import EmbeddedBroker, embedded_broker
-from driftline.streams.outbox import Outbox
+from driftline.streams.config.settings import Kafka
+from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
+from driftline.streams.kafka.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.detectors.baseline import Baseline, content_hash
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.baseline import Baseline, content_hash
+from driftline.detectors.documents.outlier_profile import packed, unpacked
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.fit import fit
-from driftline.detectors.outlier_profile import packed, unpacked
 from driftline.detectors.plan import Plan
-from driftline.detectors.profiling import PartitionState
+from driftline.detectors.windows.profiling import PartitionState
 from tests.logs import START_MS, Profile, batch_of, judge, prediction, watching
 
 

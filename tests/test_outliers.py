@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
-from driftline.detectors.columns import Columns
-from driftline.detectors.fit import fit
-from driftline.detectors.layout import Layout
-from driftline.detectors.online import Online, outlier_scores
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.training import NumericColumn
+from driftline.detectors.layout.columns import Columns
+from driftline.detectors.layout.vector_layout import Layout
 from driftline.detectors.plan import Plan
-from driftline.detectors.rates import two_proportion_p_value
-from driftline.detectors.training import NumericColumn
+from driftline.detectors.statistics.rates import two_proportion_p_value
+from driftline.detectors.windows.online_detectors import Online, outlier_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,14 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.watch import Watch
-from driftline.streams import wire
-from driftline.streams.memory import Record
-from driftline.streams.metrics import Metrics
-from driftline.streams.plain import encoded, plain
-from driftline.streams.stages import ProfilingStage, Shared
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.formats import wire
+from driftline.streams.formats.plain import encoded, plain
+from driftline.streams.observability.metrics import Metrics
 from tests.logs import START_MS
+from tests.memory_broker import Record
 
 MAX_BYTES = 10_000
 WHOLE: dict[str, Any] = {"model": "m", "version": "1", "features": {}, "prediction": 1.0, "id": "a"}

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from driftline.detectors.adwin_streams import STREAMS
-from driftline.detectors.constraints import CONSTRAINTS
-from driftline.detectors.distances import DISTANCES
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.layout.constraints import CONSTRAINTS
+from driftline.detectors.online.adwin_streams import STREAMS
 from driftline.detectors.plan import _DISTANCES, DETECTORS, Plan, plan_from
+from driftline.detectors.statistics.distances import DISTANCES
 
 LAYERED = plan_from(
     {

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from driftline.detectors.layout.plan_names import unknown_models, unknown_signals, unused_bounds
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import plan_from
-from driftline.detectors.plan_names import unknown_models, unknown_signals, unused_bounds
-from driftline.detectors.watch import Watch
 from tests.logs import churn, fraud, watching
 
 

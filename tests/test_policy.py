@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftline.detectors.plan import AlertPolicy
-from driftline.detectors.policy import Standing, is_idle, judge
+from driftline.detectors.verdicts.policy import Standing, is_idle, judge
 
 YES, NO = True, False
 SHIPPED = AlertPolicy()

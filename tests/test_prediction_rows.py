@@ -9,16 +9,16 @@ import numpy as np
 import orjson
 import pytest
 
-from driftline.detectors.baseline import Baseline, NumericSignal
-from driftline.detectors.columns import columns
-from driftline.detectors.fit import fit
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.baseline import Baseline, NumericSignal
+from driftline.detectors.layout.columns import columns
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.watch import Watch
-from driftline.streams.prediction_rows import opened_predictions
-from driftline.streams.publish_check import Sample
-from driftline.streams.reading import Reading
-from driftline.streams.training_columns import read_training
-from driftline.streams.wire import LOG_APPEND_TIME, decode
+from driftline.streams.client.publish_check import Sample
+from driftline.streams.files.options import Reading
+from driftline.streams.files.prediction_rows import opened_predictions
+from driftline.streams.files.training_columns import read_training
+from driftline.streams.formats.wire import LOG_APPEND_TIME, decode
 
 if TYPE_CHECKING:
     from pathlib import Path

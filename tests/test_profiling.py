@@ -9,21 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors import profile_snapshot, profiling
-from driftline.detectors.fit import fit
-from driftline.detectors.layout import LATE, Layout, N
-from driftline.detectors.partials import Mark, Partial
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.partials import Mark, Partial
+from driftline.detectors.documents.predictions import Batch, Flush
+from driftline.detectors.layout.vector_layout import LATE, Layout, N
 from driftline.detectors.plan import Plan, plan_from
-from driftline.detectors.profiling import PartitionState, provisional
-from driftline.detectors.records import Batch, Flush
+from driftline.detectors.snapshots import profile_snapshot
+from driftline.detectors.windows import profiling
+from driftline.detectors.windows.profiling import PartitionState, provisional
 from tests.logs import MINUTE_MS, START_MS, Profile, batch_of, fraud, plain, prediction, sample, watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from driftline.detectors.arrays import I64
-    from driftline.detectors.cell import OpenWindow
-    from driftline.detectors.watch import Watch
+    from driftline.detectors.layout.watch import Watch
+    from driftline.detectors.windows.model_state import OpenWindow
 
 KEY = ("m", "1")
 WATCH = watching(Plan(), plain())

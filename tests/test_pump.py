@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from driftline.detectors.snapshot import OWN
-from driftline.streams.memory import MemorySink, MemoryStore, Session, WorkerDied, Write
-from driftline.streams.pump import SEEKS, Pump
-from driftline.streams.seams import Polled
-from driftline.streams.stages import VerdictStage
-from driftline.streams.turns import QUEUE_BATCHES, REST_S, Turns
-from driftline.streams.watchdog import UNREADY_AFTER_S, Watchdog
+from driftline.detectors.snapshots.envelope import OWN
+from driftline.streams.engine.pump import SEEKS, Pump
+from driftline.streams.engine.scheduling import QUEUE_BATCHES, REST_S, Turns
+from driftline.streams.engine.verdict_stage import VerdictStage
+from driftline.streams.formats.polled import Polled
+from driftline.streams.observability.watchdog import UNREADY_AFTER_S, Watchdog
+from tests.memory_broker import MemorySink, MemoryStore, Session, WorkerDied, Write
 from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, partials, rehearsal, sent_to
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from driftline.detectors.snapshot import Bookmark
-    from driftline.streams.wire import Outgoing
+    from driftline.detectors.documents.bookmark import Bookmark
+    from driftline.streams.formats.wire import Outgoing
 
 
 # The order of writes.

@@ -10,14 +10,14 @@ import pytest
 
 from driftline.detectors.errors import OperatorError
 from driftline.detectors.plan import Plan
-from driftline.detectors.snapshot import OWN, cell_key
-from driftline.streams.rehearsal import Outcome, Rehearsal, Turn
+from driftline.detectors.snapshots.envelope import OWN, cell_key
 from tests.logs import baselines, watching
 from tests.pump_bench import P0, Bench, in_a_loop, rehearsal, watch
+from tests.simulator import Outcome, Rehearsal, Turn
 
 if TYPE_CHECKING:
-    from driftline.detectors.watch import Watch
-    from driftline.streams.memory import Broker
+    from driftline.detectors.layout.watch import Watch
+    from tests.memory_broker import Broker
 
 
 @pytest.fixture(scope="module")

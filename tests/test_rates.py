@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.special import betaincinv
 from scipy.stats import betabinom, hypergeom, norm
 
-from driftline.detectors.rates import two_proportion_p_value, two_sided_p_value
+from driftline.detectors.statistics.rates import two_proportion_p_value, two_sided_p_value
 
 
 @st.composite

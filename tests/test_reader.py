@@ -8,10 +8,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.config import Kafka
-from driftline.streams.connection import opened
-from driftline.streams.embedded import EmbeddedBroker, embedded_broker
-from driftline.streams.reader import Start, TopicReader
+from driftline.streams.config.settings import Kafka
+from driftline.streams.demo.embedded import EmbeddedBroker, embedded_broker
+from driftline.streams.kafka.connection import opened
+from driftline.streams.kafka.reader import Start, TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

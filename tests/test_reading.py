@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.cli import run
-from driftline.streams.reading import Reading, read_schema
+from driftline.streams.cli.main import run
+from driftline.streams.files.options import Reading, read_schema
 
 if TYPE_CHECKING:
     from pathlib import Path

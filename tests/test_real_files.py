@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from driftline.streams.embedded import embedded_broker
+from driftline.streams.demo.embedded import embedded_broker
 from tests.fleet import settings_for, topic_sizes
 from tests.real_archives import cut, halves, joined, lines_of, write
 from tests.real_files import PARTITIONS, Run, problems, run

@@ -13,24 +13,25 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.memory import Log, MemorySink, MemoryStore, Record, Session
-from driftline.streams.metrics import Metrics
-from driftline.streams.pump import Pump
-from driftline.streams.recreated import ASKING, KNOWN_S, Lookup, bookmark_after, bookmark_of
-from driftline.streams.stages import ProfilingStage
-from driftline.streams.turns import Turns
-from driftline.streams.wire import Remains
+from driftline.streams.engine.log_checks import KNOWN_S
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.pump import Pump
+from driftline.streams.engine.scheduling import Turns
+from driftline.streams.formats.wire import Remains
+from driftline.streams.kafka.recreated import ASKING, Lookup, bookmark_after, bookmark_of
+from driftline.streams.observability.metrics import Metrics
 from tests.fleet import Workers, logged, publish, settings_for, topic_sizes
 from tests.logs import Shape, baselines, prediction_log, spread
+from tests.memory_broker import Log, MemorySink, MemoryStore, Record, Session
 from tests.onlooker import Onlooker
 from tests.pump_bench import INTERVAL_S, P0, Bench, in_a_loop, rehearsal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from driftline.detectors.snapshot import Bookmark
-    from driftline.streams.config import Settings
-    from driftline.streams.wire import Raw
+    from driftline.detectors.documents.bookmark import Bookmark
+    from driftline.streams.config.settings import Settings
+    from driftline.streams.formats.wire import Raw
 
 ELSE = "another record lies at offset|ends at offset"
 

@@ -13,9 +13,9 @@ import click
 import pytest
 
 from driftline.detectors.errors import BUILD_BASELINE, START_OVER
-from driftline.streams.cli import driftline
-from driftline.streams.config import Kafka
-from driftline.streams.remedies import typed
+from driftline.streams.cli.main import driftline
+from driftline.streams.config.settings import Kafka
+from driftline.streams.kafka.remedies import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def said() -> list[tuple[str, str]]:
     found = [
         (path.name, command)
         for folder in ("detectors", "streams")
-        for path in sorted((ROOT / folder).glob("*.py"))
+        for path in sorted((ROOT / folder).rglob("*.py"))
         for text in messages(path)
         for command in commands(text)
     ]

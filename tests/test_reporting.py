@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from driftline.detectors.layout import Layout
+from driftline.detectors.layout.vector_layout import Layout
 from driftline.detectors.plan import Plan, plan_from
-from driftline.detectors.reporting import cell_labels
+from driftline.detectors.verdicts.alert_builder import cell_labels
 from tests.logs import MINUTE_MS, START_MS, by_the_minute, plain, prediction, sample, watching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from driftline.detectors.alerts import Alert
-    from driftline.detectors.records import Prediction
+    from driftline.detectors.documents.alerts import Alert
+    from driftline.detectors.documents.predictions import Prediction
 
 ALONE = {name: {"enabled": False} for name in ("adwin", "adwin_scale", "outlier_rate")}
 

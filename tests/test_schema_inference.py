@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.training import CategoricalColumn, NumericColumn
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.fit import fit
-from driftline.detectors.training import CategoricalColumn, NumericColumn
-from driftline.streams.numerals import MARKERS, is_number, number
-from driftline.streams.reading import Reading
-from driftline.streams.training_columns import read_training
+from driftline.streams.files.options import Reading
+from driftline.streams.files.training_columns import read_training
+from driftline.streams.formats.numerals import MARKERS, is_number, number
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from driftline.streams.training_columns import Read
+    from driftline.streams.files.training_columns import Read
 
 N = 200
 RNG = np.random.default_rng(5)

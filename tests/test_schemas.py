@@ -13,13 +13,13 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from driftline.detectors.alerts import Alert
-from driftline.detectors.baseline import Baseline
+from driftline.detectors.documents.alerts import Alert
+from driftline.detectors.documents.baseline import Baseline
 from driftline.detectors.errors import REASONS
-from driftline.detectors.judging import Verdict
-from driftline.streams import schemas, wire
-from driftline.streams.rehearsal import STAGES, Rehearsal, Turn
+from driftline.detectors.verdicts.decide import Verdict
+from driftline.streams.formats import schemas, wire
 from tests.logs import SENSITIVE, Shape, baselines, prediction_log, spread, watching
+from tests.simulator import STAGES, Rehearsal, Turn
 
 DOCS = Path(__file__).parents[1] / "docs"
 MANUAL = (DOCS / "wire-formats.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def dead_letters(found: Rehearsal) -> list[dict[str, bytes]]:
 @pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_the_committed_schemas_are_the_generated_ones(name: str) -> None:
     assert (DOCS / "schemas" / f"{name}.json").read_text(encoding="utf-8") == schemas.text(name), (
-        "run `python -m driftline.streams.schemas docs/schemas`"
+        "run `python -m driftline.streams.formats.schemas docs/schemas`"
     )
 
 

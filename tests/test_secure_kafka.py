@@ -15,14 +15,14 @@ import msgspec
 import pytest
 
 from driftline import PredictionLogger
+from driftline.detectors.documents.predictions import Prediction
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.records import Prediction
-from driftline.streams.cli import run
-from driftline.streams.config import Kafka, Settings
-from driftline.streams.connection import KafkaUnreachable, probe
-from driftline.streams.reader import TopicReader
-from driftline.streams.secret import Secret
-from driftline.streams.topics import create_topics
+from driftline.streams.cli.main import run
+from driftline.streams.config.secret import Secret
+from driftline.streams.config.settings import Kafka, Settings
+from driftline.streams.kafka.connection import KafkaUnreachable, probe
+from driftline.streams.kafka.reader import TopicReader
+from driftline.streams.kafka.topics import create_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

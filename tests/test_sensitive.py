@@ -19,24 +19,24 @@ from aiokafka import AIOKafkaProducer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.baseline import Baseline, CategoricalSignal
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.baselines.numeric import numeric_signal
+from driftline.detectors.baselines.sensitive import blurred
+from driftline.detectors.documents.baseline import Baseline, CategoricalSignal
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.fit import fit
-from driftline.detectors.fit_numeric import numeric_signal
-from driftline.detectors.fit_sensitive import blurred
-from driftline.detectors.layout import Layout
+from driftline.detectors.layout.values import HiddenLevels
+from driftline.detectors.layout.vector_layout import Layout
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import ModelPlan, Plan, SignalPlan
-from driftline.detectors.snapshot import unseal
-from driftline.detectors.values import HiddenLevels
-from driftline.detectors.watch import Watch
-from driftline.streams.cli import run
-from driftline.streams.dead_letters import redacted_letter
-from driftline.streams.embedded import embedded_broker
-from driftline.streams.letters import RESENT_FROM
-from driftline.streams.memory import Record
-from driftline.streams.reader import RecordReader
-from driftline.streams.rehearsal import STAGES, Rehearsal
-from driftline.streams.rejections import Rejection
+from driftline.detectors.snapshots.envelope import unseal
+from driftline.streams.cli.main import run
+from driftline.streams.demo.embedded import embedded_broker
+from driftline.streams.engine.dead_letters import redacted_letter
+from driftline.streams.formats.letters import RESENT_FROM
+from driftline.streams.formats.rejections import Rejection
+from driftline.streams.kafka.reader import RecordReader
+from tests.memory_broker import Record
+from tests.simulator import STAGES, Rehearsal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,25 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.detectors import verdict_snapshot
-from driftline.detectors.alerts import Window
 from driftline.detectors.arrays import little_endian
-from driftline.detectors.duplicates import SAMPLE, Duplicates
-from driftline.detectors.fit import fit
-from driftline.detectors.fleet import FleetState, ModelState
-from driftline.detectors.judging import judge_windows
-from driftline.detectors.layout import Layout, N
-from driftline.detectors.measuring import Evidence
-from driftline.detectors.new_levels import LONGEST, MOST_NAMES, MOST_OF_WINDOW, NewLevels, told
-from driftline.detectors.partials import MAX_CHANGES, ChangePoint, Mark, Partial, bounded
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.alerts import Window
+from driftline.detectors.documents.duplicates import SAMPLE, Duplicates
+from driftline.detectors.documents.new_levels import LONGEST, MOST_NAMES, MOST_OF_WINDOW, NewLevels, told
+from driftline.detectors.documents.partials import MAX_CHANGES, ChangePoint, Mark, Partial, bounded
+from driftline.detectors.layout.sizes import MAX_RECORD_BYTES, largest_alert, largest_partial, largest_verdict
+from driftline.detectors.layout.vector_layout import Layout, N
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.policy import Standing
-from driftline.detectors.reporting import Finding, bin_shifts, transition_alert
-from driftline.detectors.sizes import MAX_RECORD_BYTES, largest_alert, largest_partial, largest_verdict
-from driftline.detectors.transitions import LastWindow
-from driftline.detectors.watch import Watch
-from driftline.streams import wire
-from driftline.streams.chunks import CHUNK_BYTES, Chunks
+from driftline.detectors.snapshots import verdict_snapshot
+from driftline.detectors.verdicts.alert_builder import Finding, bin_shifts, transition_alert
+from driftline.detectors.verdicts.decide import judge_windows
+from driftline.detectors.verdicts.evaluate import Evidence
+from driftline.detectors.verdicts.fleet import FleetState, ModelState
+from driftline.detectors.verdicts.policy import Standing
+from driftline.detectors.verdicts.transitions import LastWindow
+from driftline.streams.engine.chunks import CHUNK_BYTES, Chunks
+from driftline.streams.formats import wire
 from tests.logs import MINUTE_MS, START_MS, churn
 
 WATCH = Watch(Plan())

@@ -15,19 +15,21 @@ import msgspec
 import numpy as np
 import pytest
 
-from driftline.detectors import adwin, profile_snapshot, profiling, snapshot, verdict_snapshot
-from driftline.detectors.baseline import Baseline
+from driftline.detectors.documents.baseline import Baseline
 from driftline.detectors.errors import DamagedState, OperatorError, UnknownFormat
+from driftline.detectors.online import adwin
 from driftline.detectors.plan import Rule
-from driftline.detectors.snapshot import FORMAT, OWN, cell_key, unseal
-from driftline.streams import wire
-from driftline.streams.rehearsal import STAGES, Rehearsal, Turn
+from driftline.detectors.snapshots import envelope, profile_snapshot, verdict_snapshot
+from driftline.detectors.snapshots.envelope import FORMAT, OWN, cell_key, unseal
+from driftline.detectors.windows import profiling
+from driftline.streams.formats import wire
 from tests.logs import MAX_BYTES, SENSITIVE, Shape, baselines, churn, prediction_log, spread, watching
+from tests.simulator import STAGES, Rehearsal, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from driftline.detectors.watch import Watch
+    from driftline.detectors.layout.watch import Watch
 
 GOLDEN = Path(__file__).parent / "golden"
 N_MUTANTS = 10_000
@@ -248,7 +250,7 @@ def test_sound_values_in_the_wrong_place_are_damage(topic: str) -> None:
 def resealed(raw: bytes, payload: bytes) -> bytes:
     """A mutant that the checksum vouches for."""
     body = msgspec.msgpack.encode(msgspec.structs.replace(unseal(raw), payload=payload))
-    return snapshot._FRAME.pack(b"driftline", FORMAT, zlib.crc32(body, FORMAT)) + body
+    return envelope._FRAME.pack(b"driftline", FORMAT, zlib.crc32(body, FORMAT)) + body
 
 
 @pytest.mark.parametrize("key", [CHURN, OWN])
@@ -281,9 +283,9 @@ def test_what_a_checksum_vouches_for_is_checked_all_the_same(key: bytes) -> None
 def test_a_newer_format_is_refused_and_names_the_remedy() -> None:
     for of in saved().values():
         for key, raw in of.values.items():
-            body = raw[snapshot._FRAME.size :] + b"and what a newer format may add"
+            body = raw[envelope._FRAME.size :] + b"and what a newer format may add"
             for other in (FORMAT - 1, FORMAT + 1):
-                foreign = snapshot._FRAME.pack(b"driftline", other, zlib.crc32(body, other)) + body
+                foreign = envelope._FRAME.pack(b"driftline", other, zlib.crc32(body, other)) + body
                 with pytest.raises(UnknownFormat, match=f"snapshot format {other}, .*`driftline reset`"):
                     of.load({**of.values, key: foreign})
 
@@ -292,7 +294,7 @@ def test_another_river_is_refused() -> None:
     raw = saved()["predictions"].values[CHURN]
     body = msgspec.msgpack.encode(msgspec.structs.replace(unseal(raw), river="9.9"))
     with pytest.raises(UnknownFormat, match=r"made with river 9\.9, this is"):
-        unseal(snapshot._FRAME.pack(b"driftline", FORMAT, zlib.crc32(body, FORMAT)) + body)
+        unseal(envelope._FRAME.pack(b"driftline", FORMAT, zlib.crc32(body, FORMAT)) + body)
 
 
 # Golden files: what a worker of an earlier release saved must load in all later ones.

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import orjson
 import pytest
 
-from driftline.detectors.cell import Cell
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.watch import Watch
-from driftline.detectors.windows import NO_TIME
-from driftline.streams.metrics import Metrics
-from driftline.streams.stages import BATCH_RECORDS, MODEL_RECORDS, ProfilingStage, Shared
+from driftline.detectors.tumbling import NO_TIME
+from driftline.detectors.windows.model_state import Cell
+from driftline.streams.engine.profiling_stage import BATCH_RECORDS, MODEL_RECORDS, ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.observability.metrics import Metrics
 from tests.logs import START_MS, plain, watching
 
 

@@ -5,11 +5,12 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driftline.detectors.layout.watch import Watch
 from driftline.detectors.plan import Plan
-from driftline.detectors.watch import Watch
-from driftline.streams.metrics import Metrics
-from driftline.streams.stages import ProfilingStage, Shared
-from driftline.streams.strangers import MOST_NAMES, MOST_READ, Strangers
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.engine.unknown_models import MOST_NAMES, MOST_READ, Strangers
+from driftline.streams.observability.metrics import Metrics
 from tests.logs import Record, churn, watching
 
 

@@ -6,10 +6,10 @@ import gc
 import weakref
 
 from driftline.detectors.plan import Plan
-from driftline.detectors.profiling import PartitionState
-from driftline.streams.metrics import Metrics
-from driftline.streams.stages import Shared
-from driftline.streams.superseded import EVERY_S, MARGIN_WINDOWS, Superseded
+from driftline.detectors.windows.profiling import PartitionState
+from driftline.streams.engine.shared import Shared
+from driftline.streams.engine.superseded import EVERY_S, MARGIN_WINDOWS, Superseded
+from driftline.streams.observability.metrics import Metrics
 from tests.logs import MINUTE_MS, START_MS, Profile, batch_of, plain, sample, watching
 from tests.test_verdict import Fleet, partial
 

@@ -12,11 +12,11 @@ from aiokafka.errors import CommitFailedError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.streams import table_store
-from driftline.streams.memory import Broker, MemorySink, Session
-from driftline.streams.metrics import Metrics
-from driftline.streams.recreated import Lookup
-from driftline.streams.table_store import Slot, TableStore
+from driftline.streams.kafka.recreated import Lookup
+from driftline.streams.observability.metrics import Metrics
+from driftline.streams.worker import table_store
+from driftline.streams.worker.table_store import Slot, TableStore
+from tests.memory_broker import Broker, MemorySink, Session
 from tests.pump_bench import in_a_loop
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors import tails
-from driftline.detectors.outlier_profile import Tail
+from driftline.detectors.documents.outlier_profile import Tail
+from driftline.detectors.statistics import tails
 
 some_tails = st.builds(
     Tail,

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.baseline import CategoricalSignal
-from driftline.detectors.fit import fit
-from driftline.streams.cli import run
-from driftline.streams.cli_dead_letters import as_json as letter_json
-from driftline.streams.cli_dead_letters import letter_lines
-from driftline.streams.cli_read import alert_line, as_json, verdict_line
-from driftline.streams.cli_status import tables
-from driftline.streams.config import load_settings
-from driftline.streams.config_document import shown
-from driftline.streams.letters import Letter
-from driftline.streams.status import InForce, Judged, Lag, Rejected, Status
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.baseline import CategoricalSignal
+from driftline.streams.cli.dead_letters import as_json as letter_json
+from driftline.streams.cli.dead_letters import letter_lines
+from driftline.streams.cli.main import run
+from driftline.streams.cli.read import alert_line, as_json, verdict_line
+from driftline.streams.cli.status import tables
+from driftline.streams.cli.window_summary import Summary, summarised
+from driftline.streams.client.status import InForce, Judged, Lag, Rejected, Status
+from driftline.streams.config.document import shown
+from driftline.streams.config.settings import load_settings
+from driftline.streams.formats.letters import Letter
 from driftline.streams.terminal import OnOneLine, printable
-from driftline.streams.window_summary import Summary, summarised
 from tests.test_cli_read import alert, signal_verdict, verdict
 
 if TYPE_CHECKING:

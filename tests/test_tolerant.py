@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.detectors.records import NESTED, PositionalPrediction, Prediction
-from driftline.streams.tolerant import prediction, refusal, second_look
+from driftline.detectors.documents.predictions import NESTED, PositionalPrediction, Prediction
+from driftline.streams.formats.tolerant import prediction, refusal, second_look
 
 GOOD: dict[str, Any] = {
     "model": "m",

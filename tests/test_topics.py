@@ -13,12 +13,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from driftline.detectors.errors import OperatorError
-from driftline.streams.app import work
-from driftline.streams.cli import run
-from driftline.streams.config import Kafka, Settings, Topics, Worker
-from driftline.streams.connection import opened
-from driftline.streams.embedded import embedded_broker
-from driftline.streams.topics import create_topics, partitions_of, stamps_by_producers, topic_table
+from driftline.streams.cli.main import run
+from driftline.streams.config.settings import Kafka, Settings, Topics, Worker
+from driftline.streams.demo.embedded import embedded_broker
+from driftline.streams.kafka.connection import opened
+from driftline.streams.kafka.topics import create_topics, partitions_of, stamps_by_producers, topic_table
+from driftline.streams.worker.app import work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

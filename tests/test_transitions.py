@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.detectors import verdict
-from driftline.detectors.snapshot import OWN, cell_key
-from driftline.detectors.verdict_snapshot import dump, load
-from driftline.streams import wire
+from driftline.detectors.snapshots.envelope import OWN, cell_key
+from driftline.detectors.snapshots.verdict_snapshot import dump, load
+from driftline.detectors.verdicts import verdict
+from driftline.streams.formats import wire
 from tests.logs import MINUTE_MS, START_MS, plain, watching
 from tests.test_verdict import PLAN, WATCH, Fleet, mark, partial
 

@@ -13,17 +13,17 @@ from river.anomaly import HalfSpaceTrees
 from river.drift import ADWIN
 from scipy.stats import ks_2samp
 
-from driftline.detectors import profile_snapshot
-from driftline.detectors.distances import psi
-from driftline.detectors.fit import fit
+from driftline.detectors.baselines.fit import fit
 from driftline.detectors.plan import Plan, plan_from
-from driftline.detectors.profiling import PartitionState
+from driftline.detectors.snapshots import profile_snapshot
+from driftline.detectors.statistics.distances import psi
+from driftline.detectors.windows.profiling import PartitionState
 from tests.logs import START_MS, Profile, batch_of, by_the_minute, plain, prediction, sample, watching
 
 if TYPE_CHECKING:
     from driftline.detectors.arrays import F64, I64
-    from driftline.detectors.judging import Verdict
-    from driftline.detectors.records import Prediction
+    from driftline.detectors.documents.predictions import Prediction
+    from driftline.detectors.verdicts.decide import Verdict
 
 WATCH = watching(Plan(), plain())
 KEY = ("m", "1")

@@ -9,15 +9,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from driftline.detectors import verdict, verdict_snapshot
 from driftline.detectors.arrays import little_endian
-from driftline.detectors.fleet import FleetState, Judged, ModelState
-from driftline.detectors.layout import LATE, N
-from driftline.detectors.partials import Mark, Partial
+from driftline.detectors.documents.partials import Mark, Partial
+from driftline.detectors.layout.vector_layout import LATE, N
 from driftline.detectors.plan import Plan, plan_from
-from driftline.detectors.policy import Standing
-from driftline.detectors.profiling import PartitionState
-from driftline.detectors.windows import NO_TIME
+from driftline.detectors.snapshots import verdict_snapshot
+from driftline.detectors.tumbling import NO_TIME
+from driftline.detectors.verdicts import verdict
+from driftline.detectors.verdicts.fleet import FleetState, Judged, ModelState
+from driftline.detectors.verdicts.policy import Standing
+from driftline.detectors.windows.profiling import PartitionState
 from tests.logs import (
     MINUTE_MS,
     START_MS,
@@ -35,10 +36,10 @@ from tests.logs import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from driftline.detectors.alerts import Alert
-    from driftline.detectors.records import Prediction
-    from driftline.detectors.verdict import Item
-    from driftline.detectors.watch import Watch
+    from driftline.detectors.documents.alerts import Alert
+    from driftline.detectors.documents.predictions import Prediction
+    from driftline.detectors.layout.watch import Watch
+    from driftline.detectors.verdicts.verdict import Item
 
 QUIET = {name: {"enabled": False} for name in ("adwin", "adwin_scale", "half_space_trees", "outlier_rate")}
 """Only the marginal test speaks, so that a window drifts when its values do."""

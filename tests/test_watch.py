@@ -3,16 +3,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from driftline.detectors.baseline import Baseline
+from driftline.detectors.baselines.fit import fit
+from driftline.detectors.documents.baseline import Baseline
 from driftline.detectors.errors import OperatorError
-from driftline.detectors.fit import fit
+from driftline.detectors.layout.watch import MAX_REPLACED, Watch
 from driftline.detectors.names import is_name
 from driftline.detectors.plan import Plan
-from driftline.detectors.watch import MAX_REPLACED, Watch
 from tests.logs import plain, watching
 
 if TYPE_CHECKING:
-    from driftline.detectors.records import Value
+    from driftline.detectors.documents.predictions import Value
 
 KEY = ("m", "1")
 

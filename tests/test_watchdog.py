@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from driftline.streams.memory import MemoryStore
-from driftline.streams.turns import QUEUE_BATCHES, Turns
-from driftline.streams.watchdog import EXIT_AFTER_S, LONGEST_TICK_S, UNREADY_AFTER_S, Progress, Watchdog
+from driftline.streams.engine.scheduling import QUEUE_BATCHES, Turns
+from driftline.streams.observability.watchdog import EXIT_AFTER_S, LONGEST_TICK_S, UNREADY_AFTER_S, Progress, Watchdog
+from tests.memory_broker import MemoryStore
 from tests.pump_bench import Bench, in_a_loop
 
 

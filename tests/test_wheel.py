@@ -90,7 +90,7 @@ def test_the_wheel_installs_one_name(wheel: Path) -> None:
         names = set(archive.namelist())
     assert {name.split("/")[0] for name in names} == {"driftline", f"{wheel.name.rsplit('-', 3)[0]}.dist-info"}
     modules = {name for name in names if name.startswith("driftline/")}
-    sources = [*(ROOT / "detectors").glob("*.py"), *(ROOT / "streams").glob("*.py")]
+    sources = [*(ROOT / "detectors").rglob("*.py"), *(ROOT / "streams").rglob("*.py")]
     wanted = {f"driftline/{path.relative_to(ROOT).as_posix()}" for path in sources}
     assert modules == wanted | {"driftline/__init__.py", "driftline/py.typed"}
 
@@ -124,7 +124,7 @@ def test_every_module_imports_with_what_the_wheel_requires(python: Path, tmp_pat
             importlib.import_module(name)
         print(len(modules))
     """
-    sources = [*(ROOT / "detectors").glob("*.py"), *(ROOT / "streams").glob("*.py")]
+    sources = [*(ROOT / "detectors").rglob("*.py"), *(ROOT / "streams").rglob("*.py")]
     assert int(ran(python, code, tmp_path)) == len(sources)
 
 

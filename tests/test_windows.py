@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftline.detectors.arrays import I64, Mask
-from driftline.detectors.windows import (
+from driftline.detectors.tumbling import (
     NO_TIME,
     closed_through,
     flushed_through,

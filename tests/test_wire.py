@@ -12,18 +12,20 @@ import numpy as np
 import orjson
 import pytest
 
-from driftline.detectors.alerts import Alert, Origin, Window
+from driftline.detectors.documents.alerts import Alert, Origin, Window
+from driftline.detectors.documents.partials import ChangePoint, Mark, Partial
 from driftline.detectors.errors import REASONS, RecordError
-from driftline.detectors.partials import ChangePoint, Mark, Partial
 from driftline.detectors.plan import Plan
-from driftline.streams import wire
-from driftline.streams.memory import Record
-from driftline.streams.metrics import Metrics
-from driftline.streams.stages import ProfilingStage, Shared, VerdictStage
+from driftline.streams.engine.profiling_stage import ProfilingStage
+from driftline.streams.engine.shared import Shared
+from driftline.streams.engine.verdict_stage import VerdictStage
+from driftline.streams.formats import wire
+from driftline.streams.observability.metrics import Metrics
 from tests.logs import START_MS, churn, fraud, watching
+from tests.memory_broker import Record
 
 if TYPE_CHECKING:
-    from driftline.streams.wire import Outgoing
+    from driftline.streams.formats.wire import Outgoing
 
 MAX_BYTES = 2**20
 YEAR_MS = 365 * 86_400_000

@@ -1,0 +1,58 @@
+"""When a stage's partitions are held against their logs."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from driftline.detectors.documents.bookmark import Bookmark
+from driftline.streams.engine.held import Held
+
+KNOWN_S = 30.0
+"""Of partitions that are taken up within so many seconds one is checked; others, if their log ends early."""
+
+
+class Checks:
+    """When a stage's partitions are held against their logs. A topic is made again as a whole, so one shows it for all.
+
+    Parameters
+    ----------
+    check
+        Holds a partition's bookmark against its log.
+    clock
+        Monotonic seconds.
+    interval_s
+        Seconds between two snapshots of a partition.
+    """
+
+    def __init__(
+        self, check: Callable[[int, Bookmark], Awaitable[None]], clock: Callable[[], float], interval_s: float
+    ) -> None:
+        self._check, self._clock, self._interval_s, self._known_at = check, clock, interval_s, -KNOWN_S
+
+    async def before_reading(self, partition: int, held: Held[Any], offset: int, *, has_ended: bool = False) -> None:
+        """Refuse to go on from an offset in another log than the state was read from.
+
+        Asked for after a restore, and when what comes begins below the state, as it does after most rebalances, or the
+        log has ended there, which only another log does.
+        """
+        is_restored = held.checked_through < 0
+        if not is_restored and not offset < held.state.next_offset > held.checked_through:
+            return
+        if self._clock() - self._known_at < KNOWN_S and not has_ended:
+            held.checked_through = max(held.checked_through, 0)
+            return
+        if (bookmark := held.state.bookmark) is not None:
+            await self._ask(partition, bookmark)
+        held.checked_through = held.state.next_offset
+
+    async def before_saving(self, partition: int, held: Held[Any]) -> None:
+        """Refuse to save what was read behind a topic's being made again, once in a round of snapshots.
+
+        A new log that soon grew beyond the state is read on without a sign, and its records are the newest bookmark.
+        """
+        is_due = self._clock() - self._known_at >= self._interval_s
+        if is_due and held.saved_bookmark is not None and held.saved_bookmark != held.state.bookmark:
+            await self._ask(partition, held.saved_bookmark)
+
+    async def _ask(self, partition: int, bookmark: Bookmark) -> None:
+        await self._check(partition, bookmark)
+        self._known_at = self._clock()

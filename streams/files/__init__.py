@@ -1,0 +1,4 @@
+"""Training data and prediction logs in files: loading, schema inference, rows.
+
+Needs the extra ``files``; knows no Kafka.
+"""

@@ -1,0 +1,4 @@
+"""Connections, topics, fetching, producing and reading through aiokafka.
+
+Knows neither Faust nor the stages.
+"""
