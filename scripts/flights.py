@@ -165,7 +165,7 @@ def findings(verdicts: Sequence[Verdict], alerts: Sequence[Alert]) -> Iterator[s
     yield "days whose predictions were least like January's (PSI):"
     yield "  " + ", ".join(_ranked(verdicts, {each.id: _psi(each, "prediction") for each in verdicts}))
     records = Counter((alert.detector, alert.signal) for alert in alerts if alert.origin is not None)
-    yield "single records told of: " + ", ".join(f"{name} {what} {n}" for (what, name), n in records.most_common(8))
+    yield "alerts for single records: " + ", ".join(f"{name} {what} {n}" for (what, name), n in records.most_common(8))
     told = Counter((alert.kind, alert.state) for alert in alerts)
     yield "alerts: " + ", ".join(f"{count} {kind} {state}" for (kind, state), count in sorted(told.items()))
 

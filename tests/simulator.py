@@ -66,7 +66,7 @@ class Member:
         }
 
     async def take(self, place: Place, most: int) -> None:
-        """Poll a partition, take in what came, and let the producer write."""
+        """Poll a partition, process what came, and let the producer write."""
         topic, partition = place
         if records := self.stores[topic].poll(partition, most):
             await self.pumps[topic].take(partition, records)
@@ -176,8 +176,8 @@ class Rehearsal:
 
     def _bury(self) -> None:
         """Give the partitions of workers that died to a new one."""
-        heir = Member(self)
-        self.owners = {place: owner if owner.session.is_alive else heir for place, owner in self.owners.items()}
+        successor = Member(self)
+        self.owners = {place: owner if owner.session.is_alive else successor for place, owner in self.owners.items()}
         self.zombies = [(member, place) for member, place in self.zombies if member.session.is_alive]
 
     def tally(self) -> Counter[str]:

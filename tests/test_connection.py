@@ -176,5 +176,5 @@ def test_after_a_failure_nobody_waits_for_what_a_producer_can_not_send(monkeypat
         runner = asyncio.Runner()
         with pytest.raises(OperatorError, match="failed"):  # not the time-out: it would wait for ever
             runner.run(asyncio.wait_for(fail(), 60))
-        broker.set_up(1)  # or the producer's task, which does not heed its cancellation, would keep the loop
+        broker.set_up(1)  # or the producer's task, which ignores its cancellation, would keep the loop
         runner.close()

@@ -56,9 +56,11 @@ def test_partitions_add_up_to_the_sample_of_all(ids: list[int], parts: int) -> N
 @given(st.binary(max_size=60))
 def test_other_bytes_are_damaged_or_a_sample(raw: bytes) -> None:
     try:
-        Duplicates.load(raw)
+        loaded = Duplicates.load(raw)
     except DamagedState:
         return
+    assert loaded.keys.size == loaded.times.size
+    assert loaded.dump()[: 10 + 8 * loaded.keys.size] == (raw[: 10 + 8 * loaded.keys.size] if loaded.n else b"")
 
 
 def test_hashes_are_of_the_ids_text_and_there_is_none_without_an_id() -> None:

@@ -29,7 +29,7 @@ def judged(rows: Sequence[Prediction], document: dict[str, Any] | None = None) -
 
 
 def changed(rows: Sequence[Prediction], every: int, **features: Any) -> list[Prediction]:
-    """Rows with some features replaced in every so manieth."""
+    """Rows with some features replaced in every nth of them."""
     return [
         prediction({**row.features, **features}, row.prediction) if place % every == 0 else row
         for place, row in enumerate(rows)

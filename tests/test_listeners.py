@@ -68,13 +68,14 @@ def test_a_listener_where_nobody_is_is_named_with_the_brokers_setting(client: ty
 
 @pytest.mark.embedded
 def test_a_broker_of_several_that_can_not_be_reached_stops_nobody() -> None:
-    async def connect() -> None:
-        async with opened(AIOKafkaAdminClient, Kafka(bootstrap_servers=broker.bootstrap_servers.split(",")[0])):
-            pass
+    async def topics() -> list[str]:
+        kafka = Kafka(bootstrap_servers=broker.bootstrap_servers.split(",")[0])
+        async with opened(AIOKafkaAdminClient, kafka) as admin:
+            return list(await admin.list_topics())
 
-    with embedded_broker({}, brokers=3) as broker:
+    with embedded_broker({"here": 1}, brokers=3) as broker:
         broker.set_down(2)
-        asyncio.run(connect())
+        assert asyncio.run(topics()) == ["here"]
 
 
 @pytest.mark.embedded

@@ -17,6 +17,7 @@ from driftline.detectors.baselines.fit import fit
 from driftline.detectors.documents.baseline import Baseline, content_hash
 from driftline.detectors.documents.outlier_profile import packed, unpacked
 from driftline.detectors.errors import OperatorError
+from driftline.detectors.layout.vector_layout import N
 from driftline.detectors.plan import Plan
 from driftline.detectors.windows.profiling import PartitionState
 from tests.logs import START_MS, Profile, batch_of, judge, prediction, watching
@@ -186,4 +187,7 @@ def test_any_sealed_document_is_refused_or_can_be_counted_and_judged_by(
     ]
     found = Profile(PartitionState(0, 1))
     found.step(batch_of(rows, [START_MS + place * 1000 for place in range(len(rows))]), watch)
-    judge(found.items, watch)
+    _, judged = judge(found.items, watch)
+    counted = sum(verdict.n for verdict in judged.verdicts if verdict.final)
+    still_open = sum(int(window.vector[N]) for cell in found.state.cells.values() for window in cell.windows.values())
+    assert counted + still_open == len(rows)

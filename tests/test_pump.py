@@ -1,4 +1,4 @@
-"""The loop of a stage: what is written in which order, where reading goes on, and what is told of what is lost."""
+"""The loop of a stage: what is written in which order, where reading goes on, and how losses are reported."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,8 +74,8 @@ def documented() -> list[tuple[str, str]]:
     return found
 
 
-def parse(arguments: list[str]) -> None:
-    """Let the real command line read a call, without running it."""
+def parse(arguments: list[str]) -> click.Command:
+    """Let the real command line read a call, without running it; return the command that it is one of."""
     context = driftline.make_context("driftline", list(arguments))
     command: click.Command = driftline
     rest = [*context._protected_args, *context.args]
@@ -86,20 +85,28 @@ def parse(arguments: list[str]) -> None:
         command, context = found, found.make_context(name, list(rest), parent=context)
         if isinstance(command, click.Group):
             rest = [*context._protected_args, *context.args]
+    return command
 
 
 @pytest.mark.parametrize(("place", "command"), sorted(set(said())))
 def test_every_remedy_in_a_message_can_be_typed(place: str, command: str) -> None:
     del place
-    parse([STANDS_FOR.get(word, word) for word in shlex.split(command)])
+    words = shlex.split(command)
+    assert parse([STANDS_FOR.get(word, word) for word in words]).name in words
 
 
 @pytest.mark.parametrize(("place", "command"), sorted(set(documented())))
 def test_every_command_of_the_manual_is_one(place: str, command: str) -> None:
     """What the manual names in passing may leave arguments out; it names no command or option that is not there."""
     del place
-    with suppress(click.MissingParameter):
-        parse([STANDS_FOR.get(word, word) for word in shlex.split(command.replace("...", ""))])
+    words = shlex.split(command.replace("...", ""))
+    found = None
+    try:
+        found = parse([STANDS_FOR.get(word, word) for word in words])
+    except click.MissingParameter as error:
+        found = error.ctx.command if error.ctx else None
+    assert found is not None
+    assert found.name in (*words, "driftline")
 
 
 def test_there_are_remedies_to_type_and_a_wrong_one_is_found() -> None:

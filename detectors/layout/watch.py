@@ -34,7 +34,7 @@ class Watch:
     retired
         Model versions whose baseline was withdrawn by a tombstone.
     withdrawn_sensitive
-        Models whose sensitive signals a withdrawn baseline told of: their records may go on for a while.
+        Models with sensitive signals in a withdrawn baseline: their records may still arrive for a while.
     """
 
     plan: Plan

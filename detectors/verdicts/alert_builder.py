@@ -274,6 +274,6 @@ def upheld(alert: Alert, severity: Severity) -> Alert:
 
 
 def _corrected(alert: Alert, state: State, severity: Severity, phrase: str) -> Alert:
-    # Not final: who heeds final alerts only has not heard of the one that this takes back, and needs none of it.
+    # Not final: a consumer of final alerts never saw the one that this takes back.
     summary = f"{alert.summary[:-1]}: {phrase}."
     return msgspec.structs.replace(alert, state=state, severity=severity, final=False, summary=summary).identified()

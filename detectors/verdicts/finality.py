@@ -55,7 +55,7 @@ def merged(known: Mark | None, mark: Mark) -> Mark:
     >>> merged(known, Mark(0, 2, 120, appended_ms=9, closings=((60, 7, 0), (120, 9, 0)))).closings
     ((60, 7, 0), (120, 9, 0))
 
-    An idle partition is told of again and again.
+    The span of an idle partition grows with each mark.
 
     >>> merged(Mark(0, 2, 60, idle_spans=((40, 50),)), Mark(0, 2, 60, idle_spans=((40, 55),))).idle_spans
     ((40, 55),)

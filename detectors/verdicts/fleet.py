@@ -127,7 +127,7 @@ class Judged:
     missed
         Records that these windows' verdicts lack: their partition had been idle.
     unmatched
-        Partials that are in no verdict, for want of their baseline or because their window goes by another.
+        Partials that are in no verdict: their baseline is unknown, or their window is judged by another one.
     room
         How many more final windows this step may judge.
     retired

@@ -72,7 +72,7 @@ def _take_partial(state: FleetState, offset: int, partial: Partial, watch: Watch
 
 
 def _take_mark(state: FleetState, mark: Mark, watch: Watch, out: Judged) -> None:
-    """Take in what a partition tells of itself, and make final what that settles."""
+    """Merge a partition's mark, and settle the windows that become final by it."""
     state.marks[mark.partition] = finality.merged(state.marks.get(mark.partition), mark)
     moments = finality.moments(state.marks, state.final_ms)
     dragged_ms = finality.dragged_ms(state.marks, watch.plan.max_provisional_windows * watch.plan.window_ms)

@@ -97,7 +97,7 @@ def take_in(
 
 
 def _observed(cell: Cell, rows: Rows, horizon_ms: I64 | None, watch: Watch, out: Profiled) -> list[Observed]:
-    """What of one model version's records is timely; the rest is told of."""
+    """Select one model version's timely records; count and reject the others."""
     fresh = rows.where(rows.offsets >= cell.next_offset)
     out.skipped += rows.places.size - fresh.places.size
     if not fresh.places.size:

@@ -1,4 +1,4 @@
-"""What the demo says at its end: which alert told of which fault, how soon, and what nothing told of."""
+"""The demo's closing report: which alert found which fault, how soon, and which faults none found."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple

@@ -7,7 +7,7 @@ from driftline.detectors.documents.bookmark import Bookmark
 from driftline.streams.engine.held import Held
 
 KNOWN_S = 30.0
-"""Of partitions that are taken up within so many seconds one is checked; others, if their log ends early."""
+"""Of restored partitions one is checked in so many seconds; others at once only if their log ends below their state."""
 
 
 class Checks:
@@ -31,14 +31,13 @@ class Checks:
     async def before_reading(self, partition: int, held: Held[Any], offset: int, *, has_ended: bool = False) -> None:
         """Refuse to go on from an offset in another log than the state was read from.
 
-        Asked for after a restore, and when what comes begins below the state, as it does after most rebalances, or the
-        log has ended there, which only another log does.
+        Needed after a restore, and when what comes begins, or the log ends, below the state. After a rebalance most
+        partitions begin there, so of those that were restored another one's check counts for a while.
         """
         is_restored = held.checked_through < 0
         if not is_restored and not offset < held.state.next_offset > held.checked_through:
             return
-        if self._clock() - self._known_at < KNOWN_S and not has_ended:
-            held.checked_through = max(held.checked_through, 0)
+        if is_restored and not has_ended and self._clock() - self._known_at < KNOWN_S:
             return
         if (bookmark := held.state.bookmark) is not None:
             await self._ask(partition, bookmark)

@@ -106,7 +106,7 @@ class Stage(Protocol[S]):
         ...
 
     def appended_ms(self) -> int:
-        """Return the highest append time of a log that this worker has read or been told of."""
+        """Return the highest append time of a log that this worker has read or learnt from another stage."""
         ...
 
     def idle_through(self, state: S, through_ms: int) -> list[Outgoing]:

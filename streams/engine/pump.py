@@ -75,7 +75,7 @@ class Pump(Generic[S]):
             self._stage.released(self._held.pop(partition).state)
 
     async def take(self, partition: int, records: Sequence[Raw]) -> None:
-        """Take in what one poll of a partition brought, in log order: at least one record, or ``Polled``."""
+        """Process what one poll of a partition brought, in log order: at least one record, or ``Polled``."""
         self._taking = True
         try:
             with self._turns.next():
@@ -108,7 +108,7 @@ class Pump(Generic[S]):
     async def _exclusive(self, partition: int, held: Held[S]) -> AsyncIterator[bool]:
         """Keep others from a state; false where it was released while we waited.
 
-        After a failure, or a cancellation, a state may be ahead of what was sent. Lest it be saved, it is forgotten.
+        After a failure, or a cancellation, a state may be ahead of what was sent. It is dropped, so that it can't be saved.
         """
         async with held.lock:
             try:

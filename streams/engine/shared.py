@@ -21,7 +21,7 @@ class Shared:
     metrics: Metrics
     dead_letters: Allowance = field(default_factory=Allowance)
     appended_ms: int = NO_TIME
-    """Highest append time of the broker that this worker has read or been told of."""
+    """Highest append time of the broker that this worker has read or learnt from another stage."""
     strangers: Strangers = field(default_factory=Strangers)
     holding: Holding = field(default_factory=Holding)
 

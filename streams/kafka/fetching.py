@@ -128,7 +128,7 @@ class ReadableRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokaf
         )
 
     def _after(self, error: Exception) -> Iterator[FetchedRecord]:
-        """What follows where a batch can't be read further: nothing, lest it be fetched again, or stand-ins."""
+        """What follows where a batch can't be read further: nothing, so that it is not fetched again, or stand-ins."""
         end = self._records.current.next_offset
         suspect, attempts = self._suspects.get(self._tp, (end, 0))
         attempts = attempts + 1 if suspect == end else 1

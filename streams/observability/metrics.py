@@ -68,7 +68,7 @@ class Metrics:
         self.stale_partials = counter("stale_partials", "Partials for final windows: repetitions after a crash.")
         self.lost_partials = counter("lost_partials", "Partials that retention took before they were read.")
         self.unmatched_partials = counter("unmatched_partials", "Partials of another baseline than the window's.")
-        self.series_dropped = counter("series_dropped", "Drift series not exported for want of room.")
+        self.series_dropped = counter("series_dropped", "Drift series not exported: their gauge is full.")
         # Each full of its own series only: scores must not keep open alerts out.
         dropped = self.series_dropped
         self.drift_score = DriftGauge("drift_score", "Score of the last window.", registry, "detector", dropped)

@@ -218,7 +218,7 @@ def run_worker(settings: Settings) -> int:
     for handler in logging.getLogger().handlers:
         handler.addFilter(Repeats())
         handler.addFilter(OnOneLine())
-    # Closed after a clean stop only: it would wait for ever for aiokafka's tasks, which don't heed their cancellation
+    # Closed after a clean stop only: it would wait for ever for aiokafka's tasks, which ignore their cancellation
     # while brokers are away. They end with the process.
     runner = asyncio.Runner()
     keep_large_buffers_apart()

@@ -86,7 +86,7 @@ class BaselineFollower:
             log.warning("%s: not read to its end before states were restored: %r", self._topic, error)
 
     async def follow(self) -> None:
-        """Take in what comes, for ever."""
+        """Apply baselines as they arrive, until cancelled."""
         while True:
             known = self._shared.watch
             self._take(await self._consumer.getmany(timeout_ms=1000))

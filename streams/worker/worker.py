@@ -176,7 +176,7 @@ class Worker:
                 self._superseded.release(state for pump in self._pumps.values() for state in pump.states.values())
 
     async def watch(self) -> None:
-        """Measure lag and progress, twice a second: apart from saving, lest a wait for Kafka look like a blocked loop.
+        """Measure lag and progress, twice a second: apart from saving, so that a wait for Kafka does not look like a blocked loop.
 
         Raises
         ------
@@ -249,7 +249,7 @@ class Worker:
         """The number of partitions is part of the states' identity."""
         names = {self._settings.topics.predictions: "profiles", self._settings.topics.partials: "verdicts"}
         was, now = self.shared.partitions_of(names[topic]), self.app.consumer.topic_partitions(topic)
-        if now and now != was:  # none at all is told of a topic that is not there for the moment
+        if now and now != was:  # a topic that is missing for the moment has none at all
             raise OperatorError(
                 f"topic {topic!r} has {now} partitions instead of {was}, which the saved state does not know: {START_OVER}"
             )
@@ -257,7 +257,7 @@ class Worker:
     async def _refuse_standstill(self) -> None:
         """Raise Stuck if nothing has moved for so long though a broker answers: an outage of Kafka's is waited out.
 
-        It is asked now and then, lest an outage that has just ended be held against the worker.
+        It is asked now and then, so that an outage that has just ended does not count against the worker.
         """
         stuck_s = self._watchdog.stuck_for()
         if stuck_s < ASK_EVERY_S or (stuck_s < EXIT_AFTER_S and monotonic() - self._asked_at < ASK_EVERY_S):
